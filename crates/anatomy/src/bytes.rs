@@ -1,0 +1,200 @@
+//! A checked, buffered cursor over a [`Source`].
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::source::Source;
+
+/// Byte order of multi-byte numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Endian {
+    /// Least significant byte first.
+    Little,
+    /// Most significant byte first.
+    Big,
+}
+
+/// Reads numbers and strings one after the other, never past the end, and knows where it is.
+///
+/// Bytes are fetched in chunks, so a header of a few megabytes costs a few reads and one small buffer.
+pub struct Reader<'a> {
+    source: &'a Source,
+    endian: Endian,
+    buffer: Vec<u8>,
+    /// Offset in the source of `buffer[0]`.
+    start: u64,
+    /// Position within `buffer`; at most its length.
+    at: usize,
+}
+
+/// How many bytes a refill fetches. Small files and headers fit in one.
+const CHUNK: usize = 256 * 1024;
+
+macro_rules! number {
+    ($name:ident, $type:ty) => {
+        #[doc = concat!("The next `", stringify!($type), "`, in the reader's byte order.")]
+        pub fn $name(&mut self) -> Result<$type> {
+            let bytes = self.array()?;
+            Ok(match self.endian {
+                Endian::Little => <$type>::from_le_bytes(bytes),
+                Endian::Big => <$type>::from_be_bytes(bytes),
+            })
+        }
+    };
+}
+
+impl<'a> Reader<'a> {
+    /// A little-endian reader that begins at `offset`.
+    pub fn new(source: &'a Source, offset: u64) -> Self {
+        Reader { source, endian: Endian::Little, buffer: Vec::new(), start: offset, at: 0 }
+    }
+
+    /// Changes the byte order for what follows.
+    pub fn set_endian(&mut self, endian: Endian) {
+        self.endian = endian;
+    }
+
+    /// Byte order in force.
+    pub fn endian(&self) -> Endian {
+        self.endian
+    }
+
+    /// Offset in the source of the next byte.
+    pub fn offset(&self) -> u64 {
+        self.start + self.at as u64
+    }
+
+    /// Bytes from here to the end of the source.
+    pub fn remaining(&self) -> u64 {
+        self.source.len().saturating_sub(self.offset())
+    }
+
+    /// The source that is read.
+    pub fn source(&self) -> &'a Source {
+        self.source
+    }
+
+    fn ends(&self, wanted: u64) -> Error {
+        let message = format!("{wanted} bytes are needed here, but the file ends at byte {}", self.source.len());
+        Error::malformed(message).at(self.offset()).in_file(self.source.name())
+    }
+
+    /// Makes at least `count` bytes available in the buffer.
+    #[cold]
+    fn refill(&mut self, count: usize) -> Result<()> {
+        let offset = self.offset();
+        if count as u64 > self.remaining() {
+            return Err(self.ends(count as u64));
+        }
+        self.buffer = self.source.read_up_to(offset, count.max(CHUNK) as u64)?;
+        self.start = offset;
+        self.at = 0;
+        Ok(())
+    }
+
+    #[inline]
+    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+        if self.buffer.len() - self.at < N {
+            self.refill(N)?;
+        }
+        match self.buffer.get(self.at..).and_then(|rest| rest.first_chunk::<N>()) {
+            Some(bytes) => {
+                self.at += N;
+                Ok(*bytes)
+            }
+            None => Err(self.ends(N as u64)),
+        }
+    }
+
+    number!(u8, u8);
+    number!(u16, u16);
+    number!(u32, u32);
+    number!(u64, u64);
+    number!(i8, i8);
+    number!(i16, i16);
+    number!(i32, i32);
+    number!(i64, i64);
+    number!(f32, f32);
+    number!(f64, f64);
+
+    /// The next byte without consuming it; `None` at the end.
+    pub fn peek(&mut self) -> Result<Option<u8>> {
+        if self.remaining() == 0 {
+            return Ok(None);
+        }
+        if self.at == self.buffer.len() {
+            self.refill(1)?;
+        }
+        Ok(self.buffer.get(self.at).copied())
+    }
+
+    /// The next `count` bytes. Nothing is allocated when the source does not hold them.
+    pub fn bytes(&mut self, count: u64) -> Result<Vec<u8>> {
+        if count > self.remaining() {
+            return Err(self.ends(count));
+        }
+        let size = usize::try_from(count)
+            .map_err(|_| Error::new(ErrorKind::Limit, "more bytes than this machine can address").at(self.offset()))?;
+        if let Some(bytes) = self.buffer.get(self.at..).and_then(|rest| rest.get(..size)) {
+            let bytes = bytes.to_vec();
+            self.at += size;
+            return Ok(bytes);
+        }
+        let offset = self.offset();
+        let bytes = self.source.read(offset..offset + count)?;
+        self.seek(offset + count);
+        Ok(bytes)
+    }
+
+    /// Steps over `count` bytes without reading them; an error where the source ends before.
+    #[inline]
+    pub fn skip(&mut self, count: u64) -> Result<()> {
+        if count <= (self.buffer.len() - self.at) as u64 {
+            // The comparison above makes the cast exact.
+            #[allow(clippy::cast_possible_truncation)]
+            let step = count as usize;
+            self.at += step;
+            return Ok(());
+        }
+        if count > self.remaining() {
+            return Err(self.ends(count));
+        }
+        self.seek(self.offset() + count);
+        Ok(())
+    }
+
+    /// Continues at an absolute offset, which may lie past the end: the next read then fails.
+    pub fn seek(&mut self, offset: u64) {
+        let within = offset.checked_sub(self.start).and_then(|step| usize::try_from(step).ok());
+        match within.filter(|at| *at <= self.buffer.len()) {
+            Some(at) => self.at = at,
+            None => {
+                self.buffer.clear();
+                self.start = offset;
+                self.at = 0;
+            }
+        }
+    }
+
+    /// The bytes up to and without the next newline, which is consumed; at most `most` bytes are searched.
+    pub fn line(&mut self, most: u64) -> Result<Vec<u8>> {
+        let mut line = Vec::new();
+        loop {
+            if self.at == self.buffer.len() {
+                self.refill(1)?;
+            }
+            let rest = self.buffer.get(self.at..).unwrap_or_default();
+            let (taken, found) = match rest.iter().position(|byte| *byte == b'\n') {
+                Some(end) => (end, true),
+                None => (rest.len(), false),
+            };
+            if (line.len() + taken) as u64 > most {
+                let message = format!("a line of more than {most} bytes");
+                return Err(Error::malformed(message).at(self.offset()).in_file(self.source.name()));
+            }
+            line.extend_from_slice(rest.get(..taken).unwrap_or_default());
+            self.at += taken + usize::from(found);
+            if found {
+                return Ok(line);
+            }
+        }
+    }
+}

@@ -1,0 +1,490 @@
+//! safetensors: a length, a JSON header, and the tensors' bytes.
+//!
+//! Specification: <https://github.com/huggingface/safetensors>, checked against its reference
+//! reader. Where that reader refuses a file, this one goes on and reports a finding.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::{Container, Format};
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use crate::finding::{Finding, Findings, Rule, Severity};
+use crate::ledger::{Draft, Kind, Label};
+use crate::metadata::Metadata;
+use crate::probe::{Head, Match, score};
+use crate::source::Source;
+use crate::tensor::{Span, Tensor, checked_elements};
+
+/// The format.
+pub static FORMAT: Format = Format {
+    id: "safetensors",
+    name: "safetensors",
+    extensions: &["safetensors"],
+    use_and_risk: "For GPUs: tensors are mapped into memory without a copy, and loading runs no code.",
+    probe,
+    open,
+};
+
+/// Headers longer than this are refused by the reference reader, in bytes.
+pub const MAX_HEADER: u64 = 100_000_000;
+
+static HEADER_CUT: Rule = Rule {
+    name: "safetensors-header-cut",
+    severity: Severity::Error,
+    why: "The file ends within its header, so some tensors are not even listed: the download is incomplete.",
+    help: "download the file again and compare its size with the one that the hub states",
+};
+static HEADER_TOO_LONG: Rule = Rule {
+    name: "safetensors-header-too-long",
+    severity: Severity::Error,
+    why: "The header is longer than the 100 MB that the reference reader accepts, so nothing loads it.",
+    help: "split the model into shards, or shorten its metadata",
+};
+static HEADER_BROKEN: Rule = Rule {
+    name: "safetensors-header-broken",
+    severity: Severity::Error,
+    why: "The header is not the JSON object that it must be; what follows the fault cannot be known.",
+    help: "download the file again; if it stays so, the file was written wrongly",
+};
+static HEADER_ODD: Rule = Rule {
+    name: "safetensors-header-odd",
+    severity: Severity::Warning,
+    why: "The header loads, but is not written as the specification asks (first byte `{`, length a multiple of 8, \
+          no fields beyond the three), so strict readers may refuse it.",
+    help: "save the file again with a current library",
+};
+static UNALIGNED: Rule = Rule {
+    name: "safetensors-unaligned-data",
+    severity: Severity::Note,
+    why: "Tensor data does not begin at a multiple of 8 bytes. That is allowed, but some programs that map the file \
+          read it slower or not at all.",
+    help: "save the file again with a current library, which pads its header",
+};
+static METADATA_INVALID: Rule = Rule {
+    name: "safetensors-metadata-invalid",
+    severity: Severity::Error,
+    why: "`__metadata__` must map text to text; the reference reader refuses anything else.",
+    help: "rewrite the metadata as strings",
+};
+static METADATA_DUPLICATE: Rule = Rule {
+    name: "safetensors-metadata-duplicate",
+    severity: Severity::Warning,
+    why: "A metadata key stands twice; readers disagree about which value counts.",
+    help: "rewrite the metadata with each key once",
+};
+static TENSOR_INVALID: Rule = Rule {
+    name: "safetensors-tensor-invalid",
+    severity: Severity::Error,
+    why: "A tensor's entry lacks its type, shape or place, or states them in a way that the format does not allow, \
+          so it cannot be read and the reference reader refuses the whole file.",
+    help: "save the file again with a current library",
+};
+static TENSOR_DUPLICATE: Rule = Rule {
+    name: "safetensors-tensor-duplicate",
+    severity: Severity::Error,
+    why: "A tensor name stands twice. Readers keep one of the two without a word, and not all of them the same one: \
+          the file can mean different things to different programs.",
+    help: "do not trust the file; get it from its author again",
+};
+static DTYPE_UNKNOWN: Rule = Rule {
+    name: "safetensors-dtype-unknown",
+    severity: Severity::Error,
+    why: "A tensor has an element type that the specification does not know, so its size cannot be checked.",
+    help: "ask the file's author which library writes this type",
+};
+static SIZE_MISMATCH: Rule = Rule {
+    name: "safetensors-size-mismatch",
+    severity: Severity::Error,
+    why: "A tensor's shape and type ask for another number of bytes than its place in the file has.",
+    help: "do not use the file: its tensors cannot be trusted",
+};
+static OFFSETS_OUTSIDE: Rule = Rule {
+    name: "safetensors-truncated",
+    severity: Severity::Error,
+    why: "Tensors lie beyond the end of the file: the download is incomplete, or the header lies.",
+    help: "download the file again and compare its size with the one that the hub states",
+};
+static OVERLAP: Rule = Rule {
+    name: "safetensors-overlap",
+    severity: Severity::Error,
+    why: "Two tensors claim the same bytes, which the format forbids: one of them is not what it says.",
+    help: "do not use the file: its tensors cannot be trusted",
+};
+static HOLE: Rule = Rule {
+    name: "safetensors-hole",
+    severity: Severity::Error,
+    why: "Bytes between tensors belong to none of them, which the format forbids: something may be hidden there.",
+    help: "save the file again with a current library, which leaves the hole out",
+};
+static TRAILING: Rule = Rule {
+    name: "safetensors-trailing-data",
+    severity: Severity::Error,
+    why: "Bytes after the last tensor belong to nothing, which the format forbids: something may be hidden there.",
+    help: "save the file again with a current library, which leaves them out",
+};
+static NAME_ODD: Rule = Rule {
+    name: "safetensors-name-odd",
+    severity: Severity::Warning,
+    why: "A tensor's name is empty, very long, or holds control characters, which no program writes by itself.",
+    help: "look at the name with --json before you print it to a terminal",
+};
+
+/// The rules of this reader.
+pub static RULES: &[&Rule] = &[
+    &HEADER_CUT,
+    &HEADER_TOO_LONG,
+    &HEADER_BROKEN,
+    &HEADER_ODD,
+    &UNALIGNED,
+    &METADATA_INVALID,
+    &METADATA_DUPLICATE,
+    &TENSOR_INVALID,
+    &TENSOR_DUPLICATE,
+    &DTYPE_UNKNOWN,
+    &SIZE_MISMATCH,
+    &OFFSETS_OUTSIDE,
+    &OVERLAP,
+    &HOLE,
+    &TRAILING,
+    &NAME_ODD,
+];
+
+fn probe(head: &Head) -> Option<Match> {
+    let length = head.u64(0)?;
+    let rest = head.first.get(8..)?;
+    // The specification demands `{` as the first byte; the reference reader allows blanks before it.
+    let blanks = rest.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+    let body = rest.get(blanks..)?;
+    // A header of a few bytes must be JSON as a whole; a length over any sense is another format's.
+    if length < 2 || length > 1 << 40 || body.first() != Some(&b'{') {
+        return None;
+    }
+    let inside = body.get(1..)?.iter().find(|byte| !byte.is_ascii_whitespace());
+    if !matches!(inside, Some(b'"' | b'}') | None) {
+        return None;
+    }
+    let start = 8 + length;
+    let mut evidence = format!("the first 8 bytes give a header of {length} bytes, and it begins with `{{`");
+    if start > head.len() {
+        evidence.push_str(&format!("; the file is cut: it ends at byte {}, within the header", head.len()));
+    }
+    Match::new(score::CERTAIN - 5, evidence)
+}
+
+fn open(source: &Source) -> Result<Container> {
+    let length = source.read(0..8)?.try_into().map(u64::from_le_bytes);
+    let length = length.map_err(|_| Error::malformed("no header length").at(0))?;
+    let start = length.saturating_add(8);
+    let mut findings = Findings::new();
+    if length > MAX_HEADER {
+        let message = format!("the header is declared as {length} bytes; the limit is {MAX_HEADER}");
+        findings.push(Finding::new(&HEADER_TOO_LONG, message).at(0));
+    }
+    if start > source.len() {
+        let message = format!("the header runs to byte {start}, but the file ends at byte {}", source.len());
+        findings.push(Finding::new(&HEADER_CUT, message).at(source.len()));
+    }
+    let bytes = source.read_up_to(8, length.min(MAX_HEADER))?;
+    let complete = bytes.len() as u64 == length;
+    let text = match std::str::from_utf8(&bytes) {
+        Ok(text) => text,
+        Err(error) => {
+            // A cut may fall within a character; anything else is a fault.
+            if complete || error.error_len().is_some() {
+                let at = 8 + error.valid_up_to() as u64;
+                findings.push(Finding::new(&HEADER_BROKEN, "the header is not UTF-8 text").at(at));
+            }
+            bytes.get(..error.valid_up_to()).and_then(|valid| std::str::from_utf8(valid).ok()).unwrap_or_default()
+        }
+    };
+
+    let mut header = Header { text, names: HashSet::new(), tensors: Vec::new(), metadata: Metadata::new(), findings };
+    let mut json = serde_json::Deserializer::from_str(text);
+    let parsed = json.deserialize_map(&mut header).and_then(|()| json.end());
+    if let Err(error) = parsed
+        && complete
+    {
+        let at = 8 + offset_of(text, &error);
+        header.findings.push(Finding::new(&HEADER_BROKEN, plain(&error)).at(at));
+    }
+    if !text.starts_with('{') {
+        header.findings.push(Finding::new(&HEADER_ODD, "blanks stand before the header's `{`").at(8));
+    }
+    Ok(header.finish(source, start))
+}
+
+/// The words of a JSON error without its line and column, which mean nothing in a header of one line.
+fn plain(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.rsplit_once(" at line ").map(|(words, _)| words.to_string()).unwrap_or(text)
+}
+
+/// Byte offset within `text` of a JSON error, which counts lines and columns from 1.
+fn offset_of(text: &str, error: &serde_json::Error) -> u64 {
+    let before: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
+    (before + error.column().saturating_sub(1)).min(text.len()) as u64
+}
+
+/// A tensor's entry, as the specification has it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry<'a> {
+    #[serde(borrow)]
+    dtype: Cow<'a, str>,
+    shape: Vec<u64>,
+    data_offsets: [u64; 2],
+}
+
+/// The same with fields that the specification does not know, which the reference reader steps over.
+#[derive(Deserialize)]
+struct WideEntry<'a> {
+    #[serde(borrow)]
+    dtype: Cow<'a, str>,
+    shape: Vec<u64>,
+    data_offsets: [u64; 2],
+}
+
+/// What the header holds, gathered while its JSON is read, so that a cut header yields what it can.
+struct Header<'a> {
+    text: &'a str,
+    names: HashSet<Cow<'a, str>>,
+    tensors: Vec<Tensor>,
+    metadata: Metadata,
+    findings: Findings,
+}
+
+/// Keys without escapes are borrowed from the header.
+#[derive(Deserialize, PartialEq, Eq, Hash)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'de> Visitor<'de> for &mut Header<'de> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a JSON object of tensors")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<(), M::Error> {
+        while let Some((Key(name), value)) = map.next_entry::<Key, &'de RawValue>()? {
+            // Where the value stands in the file: it is a part of the header's text.
+            let at = 8 + (value.get().as_ptr() as usize).saturating_sub(self.text.as_ptr() as usize) as u64;
+            if name == "__metadata__" {
+                self.read_metadata(value, at);
+            } else {
+                self.read_tensor(name, value, at);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `__metadata__`, with keys that stand twice kept as they are.
+struct Pairs<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for Pairs<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct PairsVisitor;
+        impl<'de> Visitor<'de> for PairsVisitor {
+            type Value = Pairs<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("a JSON object of text")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Pairs<'de>, M::Error> {
+                let mut pairs = Vec::new();
+                while let Some((Key(key), value)) = map.next_entry()? {
+                    pairs.push((key, value));
+                }
+                Ok(Pairs(pairs))
+            }
+        }
+        deserializer.deserialize_map(PairsVisitor)
+    }
+}
+
+impl<'a> Header<'a> {
+    fn read_metadata(&mut self, value: &'a RawValue, at: u64) {
+        let pairs = match serde_json::from_str::<Pairs>(value.get()) {
+            Ok(Pairs(pairs)) => pairs,
+            Err(error) => {
+                self.findings.push(Finding::new(&METADATA_INVALID, plain(&error)).at(at));
+                return;
+            }
+        };
+        for (key, value) in pairs {
+            match serde_json::from_str::<String>(value.get()) {
+                Ok(text) => {
+                    if !self.metadata.push_text(&*key, text) {
+                        let message = format!("the metadata key {key:?} stands more than once");
+                        self.findings.push(Finding::new(&METADATA_DUPLICATE, message).at(at));
+                    }
+                }
+                Err(_) => {
+                    let message = format!("the value of the metadata key {key:?} is not text");
+                    self.findings.push(Finding::new(&METADATA_INVALID, message).at(at));
+                }
+            }
+        }
+    }
+
+    fn read_tensor(&mut self, name: Cow<'a, str>, value: &'a RawValue, at: u64) {
+        let entry = serde_json::from_str::<Entry>(value.get()).or_else(|strict| {
+            let wide = serde_json::from_str::<WideEntry>(value.get())?;
+            let message = format!("the entry of tensor {name:?} has {}", plain(&strict));
+            self.findings.push(Finding::new(&HEADER_ODD, message).at(at).tensor(&*name));
+            Ok(Entry { dtype: wide.dtype, shape: wide.shape, data_offsets: wide.data_offsets })
+        });
+        let Entry { dtype, shape, data_offsets: [from, to] } = match entry {
+            Ok(entry) => entry,
+            Err::<_, serde_json::Error>(error) => {
+                let message = format!("tensor {name:?} cannot be read: {}", plain(&error));
+                self.findings.push(Finding::new(&TENSOR_INVALID, message).at(at).tensor(&*name));
+                return;
+            }
+        };
+        if name.is_empty() || name.len() > 1024 || name.chars().any(char::is_control) {
+            let message = match name.len() {
+                0 => "a tensor has no name".to_string(),
+                length => format!("a tensor has an odd name of {length} bytes"),
+            };
+            self.findings.push(Finding::new(&NAME_ODD, message).at(at).tensor(&*name));
+        }
+        if from > to {
+            let message = format!("tensor {name:?} ends at {to}, before its begin at {from}");
+            self.findings.push(Finding::new(&TENSOR_INVALID, message).at(at).tensor(&*name));
+            return;
+        }
+        let known = DType::from_safetensors(&dtype);
+        match known {
+            None => {
+                let message = format!("tensor {name:?} has the unknown type {dtype:?}");
+                self.findings.push(Finding::new(&DTYPE_UNKNOWN, message).at(at).tensor(&*name));
+            }
+            Some(known) => self.check_size(&name, known, &shape, to - from, at),
+        }
+        if !self.names.insert(name.clone()) {
+            let message = format!("the tensor name {name:?} stands more than once");
+            self.findings.push(Finding::new(&TENSOR_DUPLICATE, message).at(at).tensor(&*name));
+        }
+        // Offsets count from the end of the header; `finish` makes them count from the file's begin.
+        self.tensors.push(Tensor {
+            name: name.into_owned(),
+            dtype: known.unwrap_or(DType::UNKNOWN),
+            shape,
+            bytes: to - from,
+            span: Some(Span { start: from, len: to - from }),
+            storage: None,
+        });
+    }
+
+    fn check_size(&mut self, name: &str, dtype: DType, shape: &[u64], have: u64, at: u64) {
+        let elements = checked_elements(shape);
+        let need = elements.and_then(|elements| dtype.bytes(elements));
+        let whole = elements.is_some_and(|elements| elements.is_multiple_of(dtype.block().max(1)));
+        let message = match need {
+            None => format!("the shape {shape:?} of tensor {name:?} has more elements than 64 bits can count"),
+            Some(need) if need != have => {
+                format!("tensor {name:?} needs {need} bytes for {} {shape:?}, but has {have}", dtype.name())
+            }
+            Some(_) if !whole => format!("tensor {name:?} does not fill its last byte"),
+            Some(_) => return,
+        };
+        self.findings.push(Finding::new(&SIZE_MISMATCH, message).at(at).tensor(name));
+    }
+
+    /// Places the tensors in the file and makes the ledger; `start` is where the header ends.
+    fn finish(mut self, source: &Source, start: u64) -> Container {
+        let len = source.len();
+        let mut draft = Draft::new();
+        draft.add(0, 8, Kind::Magic, "header length");
+        let text_end = 8 + self.text.trim_end().len() as u64;
+        draft.add(8, text_end, Kind::Header, "names, types, shapes and offsets of the tensors (JSON)");
+        draft.add(text_end, start.min(len), Kind::Padding, "blanks after the header");
+
+        let mut order: Vec<usize> = (0..self.tensors.len()).collect();
+        for (index, tensor) in self.tensors.iter_mut().enumerate() {
+            if let Some(span) = &mut tensor.span {
+                span.start = span.start.saturating_add(start);
+                draft.add(span.start, span.end(), Kind::Tensor, Label::Tensor(index));
+            }
+        }
+        let place = |index: &usize| {
+            self.tensors.get(*index).and_then(|tensor| tensor.span).unwrap_or(Span { start: 0, len: 0 })
+        };
+        order.sort_by_key(|index| (place(index).start, place(index).end()));
+        let mut at = start;
+        let mut outside = 0u64;
+        for index in &order {
+            let span = place(index);
+            let name = self.tensors.get(*index).map(|tensor| tensor.name.as_str()).unwrap_or_default();
+            if span.start > at {
+                let message = format!("{} bytes before tensor {name:?} belong to no tensor", span.start - at);
+                self.findings.push(Finding::new(&HOLE, message).at(at).tensor(name));
+            } else if span.start < at && span.len > 0 {
+                let message = format!("tensor {name:?} begins {} bytes before the one before it ends", at - span.start);
+                self.findings.push(Finding::new(&OVERLAP, message).at(span.start).tensor(name));
+            }
+            outside += u64::from(span.end() > len);
+            at = at.max(span.end());
+        }
+        if outside > 0 {
+            let message = format!(
+                "{outside} of {} tensors lie beyond the end of the file: {at} bytes are needed, {len} are there",
+                order.len()
+            );
+            self.findings.push(Finding::new(&OFFSETS_OUTSIDE, message).at(len));
+        } else if at < len {
+            let message = format!("{} bytes follow the last tensor", len - at);
+            self.findings.push(Finding::new(&TRAILING, message).at(at));
+        }
+        if start <= len && !start.is_multiple_of(8) {
+            let message = format!("tensor data begins at byte {start}, which is no multiple of 8");
+            self.findings.push(Finding::new(&UNALIGNED, message).at(start));
+        }
+        let mut container = Container::new(&FORMAT, draft.finish(len));
+        container.tensors = self.tensors;
+        container.metadata = self.metadata;
+        container.findings = self.findings.finish();
+        container
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(header: &str, data: &[u8]) -> Vec<u8> {
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend_from_slice(header.as_bytes());
+        bytes.extend_from_slice(data);
+        bytes
+    }
+
+    fn read(bytes: Vec<u8>) -> Container {
+        open(&Source::memory("test", bytes)).unwrap()
+    }
+
+    fn rules(container: &Container) -> Vec<&'static str> {
+        container.findings.iter().map(|finding| finding.rule.name).collect()
+    }
+
+    #[test]
+    fn reads_a_plain_file() {
+        let header = r#"{"__metadata__":{"format":"pt"},"a":{"dtype":"F16","shape":[2,3],"data_offsets":[0,12]}} "#;
+        let container = read(file(header, &[0; 12]));
+        assert_eq!(rules(&container), ["safetensors-unaligned-data"]);
+        assert_eq!(container.metadata.text("format"), Some("pt"));
+        let tensor = &container.tensors[0];
+        assert_eq!((tensor.name.as_str(), tensor.dtype, tensor.shape.as_slice()), ("a", DType::F16, &[2, 3][..]));
+        assert_eq!(tensor.span.unwrap().start, 8 + header.len() as u64);
+        assert_eq!(container.ledger.total(Kind::Tensor), 12);
+        assert_eq!(container.ledger.total(Kind::Unexplained), 0);
+    }
+}

@@ -1,0 +1,22 @@
+//! Open any LLM file and understand exactly what every byte is doing.
+//!
+//! A file's way through the library: a [`source`] gives random-access bytes, [`probe`] names the
+//! format from the first of them, the reader in [`container`] parses headers (never weights) into a
+//! [`container::Container`] with a [`ledger`] in which every byte has one label. Everything after that is the same
+//! for every format.
+
+pub mod bytes;
+pub mod container;
+pub mod dtype;
+pub mod error;
+pub mod finding;
+pub mod ledger;
+pub mod metadata;
+pub mod names;
+pub mod probe;
+pub mod rules;
+pub mod source;
+pub mod tensor;
+
+pub use error::{Error, ErrorKind, Result};
+pub use finding::{Finding, Findings, Rule, Severity};

@@ -1,0 +1,142 @@
+//! Which format is it? Decided by content, never by name.
+//!
+//! Each format looks at the [`Head`] of a file and answers with a [`Match`] or nothing; the highest
+//! score wins, the earlier row of [`FORMATS`] on a tie.
+
+use crate::container::{self, Container, Format};
+use crate::error::Result;
+use crate::source::Source;
+
+/// All formats, most specific first.
+pub static FORMATS: &[&Format] = &[&container::safetensors::FORMAT];
+
+/// How sure a probe is.
+pub mod score {
+    /// A magic number of at least four bytes, or a structure that nothing else has.
+    pub const CERTAIN: u8 = 100;
+    /// Structure that fits and is checked, without a magic number.
+    pub const LIKELY: u8 = 70;
+    /// It has the right look, such as text with the right words.
+    pub const PLAUSIBLE: u8 = 40;
+    /// What is left when nothing else fits.
+    pub const FALLBACK: u8 = 5;
+}
+
+/// What a probe found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Match {
+    /// See [`score`].
+    pub score: u8,
+    /// A sentence for people that names the bytes that decided it, and says so where the file is cut.
+    pub evidence: String,
+}
+
+impl Match {
+    /// A match with its evidence.
+    pub fn new(score: u8, evidence: impl Into<String>) -> Option<Self> {
+        Some(Match { score, evidence: evidence.into() })
+    }
+}
+
+/// What probes look at: the first bytes, and the source for those that must look further.
+pub struct Head<'a> {
+    /// The source itself, for formats that are known by their end or by a header of declared length.
+    pub source: &'a Source,
+    /// The first bytes, up to [`Head::SIZE`].
+    pub first: Vec<u8>,
+}
+
+impl<'a> Head<'a> {
+    /// Bytes that every probe gets for free.
+    pub const SIZE: u64 = 64 * 1024;
+
+    /// Reads the first bytes.
+    pub fn read(source: &'a Source) -> Result<Self> {
+        Ok(Head { source, first: source.read_up_to(0, Self::SIZE)? })
+    }
+
+    /// Length of the whole file in bytes.
+    pub fn len(&self) -> u64 {
+        self.source.len()
+    }
+
+    /// Whether the file is empty.
+    pub fn is_empty(&self) -> bool {
+        self.source.is_empty()
+    }
+
+    /// Whether the file begins with `magic`.
+    pub fn starts_with(&self, magic: &[u8]) -> bool {
+        self.first.starts_with(magic)
+    }
+
+    /// The bytes at `offset..offset + N` of the first bytes.
+    pub fn array<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        self.first.get(offset..)?.first_chunk::<N>().copied()
+    }
+
+    /// A little-endian `u32` within the first bytes.
+    pub fn u32(&self, offset: usize) -> Option<u32> {
+        self.array(offset).map(u32::from_le_bytes)
+    }
+
+    /// A little-endian `u64` within the first bytes.
+    pub fn u64(&self, offset: usize) -> Option<u64> {
+        self.array(offset).map(u64::from_le_bytes)
+    }
+}
+
+/// A file's format with the reason.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// The format.
+    pub format: &'static Format,
+    /// A sentence that names the bytes that decided it.
+    pub evidence: String,
+}
+
+impl Identity {
+    /// Whether a file of this name promises another format than it has. Names without an extension,
+    /// and extensions that promise nothing, never do.
+    pub fn misnamed(&self, name: &str) -> bool {
+        match extension(name) {
+            Some(extension) => {
+                let promised = |format: &Format| format.extensions.contains(&extension.as_str());
+                !promised(self.format) && FORMATS.iter().any(|format| promised(format))
+            }
+            None => false,
+        }
+    }
+}
+
+/// The lower-case extension of a path, without the dot.
+pub fn extension(name: &str) -> Option<String> {
+    let base = name.rsplit(['/', '\\']).next()?;
+    let (stem, extension) = base.rsplit_once('.')?;
+    (!stem.is_empty() && !extension.is_empty()).then(|| extension.to_ascii_lowercase())
+}
+
+/// Names the format of a source.
+pub fn identify(source: &Source) -> Result<Identity> {
+    let head = Head::read(source)?;
+    let mut best: Option<(u8, Identity)> = None;
+    for format in FORMATS {
+        if let Some(found) = (format.probe)(&head)
+            && best.as_ref().is_none_or(|(score, _)| found.score > *score)
+        {
+            best = Some((found.score, Identity { format, evidence: found.evidence }));
+        }
+    }
+    match best {
+        Some((_, identity)) => Ok(identity),
+        // The last rows of the table match anything, so this is reached only if they were removed.
+        None => Err(crate::Error::malformed("no format fits").in_file(source.name())),
+    }
+}
+
+/// Identifies a source and reads its headers.
+pub fn open(source: &Source) -> Result<(Identity, Container)> {
+    let identity = identify(source)?;
+    let container = (identity.format.open)(source).map_err(|error| error.in_file(source.name()))?;
+    Ok((identity, container))
+}
