@@ -12,6 +12,7 @@ pub mod error;
 pub mod finding;
 pub mod ledger;
 pub mod metadata;
+pub mod model;
 pub mod names;
 pub mod probe;
 pub mod rules;
