@@ -5,8 +5,8 @@ use std::path::Path;
 
 use anatomy::{Error, ErrorKind};
 use anstyle::{AnsiColor, Style};
-use clap::builder::Styles;
-use clap::error::ErrorKind as ClapKind;
+use clap::builder::{Resettable, Styles, ValueParser};
+use clap::error::{ContextKind, ContextValue, ErrorKind as ClapKind};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::{bytes, completions, identify, inspect, tensors};
@@ -22,21 +22,21 @@ const STYLES: Styles = Styles::styled()
 const USAGE: &str = "anatomy [OPTIONS] MODEL\n       anatomy [OPTIONS] COMMAND ...";
 
 const AFTER: &str = "\
-\x1b[1mMODEL\x1b[0m is a file; a directory that holds a model (shards, config, tokenizer); an index
-(model.safetensors.index.json); or one shard of several, whose siblings are found beside it.
-A file that is called like a command is reached as ./NAME.
+\x1b[1mMODEL\x1b[0m is a file; a directory that holds a model (shards, config, tokenizer); an index \
+(model.safetensors.index.json); or one shard of several, whose siblings are found beside it. A file that is \
+called like a command is reached as ./NAME.
 
 \x1b[1mExamples:\x1b[0m
-  anatomy model.gguf                        what is this, on one screen
-  anatomy ~/models/llama                    the same for a directory of shards
-  anatomy identify ~/Downloads              which format is each file, whatever its name
-  anatomy tensors model.gguf --tree         every tensor, repeated layers folded into one line
-  anatomy bytes model.safetensors           what is every byte range for
-  anatomy --json model.gguf | jq .parameters.total
+  anatomy model.gguf                   what is this, on one screen
+  anatomy ~/models/llama               the same for a directory of shards
+  anatomy identify ~/Downloads         which format is each file, whatever its name
+  anatomy tensors model.gguf --tree    every tensor, repeated layers in one line
+  anatomy bytes model.safetensors      what is every byte range for
+  anatomy model.gguf --json | jq .parameters.total
 
 \x1b[1mExit status:\x1b[0m
   0  done
-  1  done, and it found what the command looks for (no command of this version does)
+  1  done, and it found what the command looks for (no command does so far)
   2  could not do it: bad usage, not found, unreadable, malformed beyond reading
 
 No weight is loaded and no code of a model is run: only headers are read.";
@@ -55,9 +55,7 @@ No weight is loaded and no code of a model is run: only headers are read.";
     styles = STYLES,
     max_term_width = 100,
     arg_required_else_help = true,
-    disable_help_subcommand = false,
-    subcommand_value_name = "COMMAND",
-    infer_long_args = false
+    subcommand_value_name = "COMMAND"
 )]
 pub struct Cli {
     /// What is asked.
@@ -154,7 +152,7 @@ pub fn parse(mut arguments: Vec<OsString>) -> Result<Parsed, Error> {
     parsed.map(Parsed::Cli).or_else(|error| match error.kind() {
         ClapKind::DisplayHelp | ClapKind::DisplayVersion => Ok(Parsed::Help(error.render().ansi().to_string())),
         ClapKind::DisplayHelpOnMissingArgumentOrSubcommand => Ok(Parsed::ShortHelp(error.render().ansi().to_string())),
-        _ => Err(usage(&error)),
+        _ => Err(usage(&error, &arguments)),
     })
 }
 
@@ -170,8 +168,16 @@ fn refuse_near_commands(rest: &[OsString], arguments: &[OsString]) -> Result<(),
     if Path::new(word).symlink_metadata().is_ok() {
         return Ok(());
     }
-    match Cli::command().allow_external_subcommands(false).try_get_matches_from(arguments) {
-        Err(error) if error.get(clap::error::ContextKind::SuggestedSubcommand).is_some() => Err(usage(&error)),
+    // Asked without models in place of commands, clap knows the command that is nearest.
+    let commands = Cli::command().external_subcommand_value_parser(Resettable::<ValueParser>::Reset);
+    let Err(error) = commands.try_get_matches_from(arguments) else { return Ok(()) };
+    let word = word.to_string_lossy();
+    match error.get(ContextKind::SuggestedSubcommand) {
+        Some(ContextValue::Strings(near)) if !word.contains(['.', '/', '\\']) => {
+            let near = near.last().map(String::as_str).unwrap_or_default();
+            let error = Error::new(ErrorKind::NotFound, "no such file, directory or command").in_file(word);
+            Err(error.help(format!("did you mean `anatomy {near}`?")))
+        }
         _ => Ok(()),
     }
 }
@@ -182,23 +188,20 @@ pub fn no_command() -> Error {
 }
 
 /// clap's explanation of several lines, in one.
-fn usage(error: &clap::Error) -> Error {
-    let text = error.render().to_string();
-    let mut message = String::new();
-    let mut command = String::from("anatomy");
-    for (index, paragraph) in text.split("\n\n").enumerate() {
-        let paragraph = paragraph.trim();
-        let line = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
-        if index == 0 {
-            message = line.trim_start_matches("error: ").to_string();
-        } else if let Some(usage) = line.strip_prefix("Usage: ") {
-            let words = usage.split(' ').take_while(|word| word.chars().all(|c| c.is_ascii_lowercase()));
-            command = words.collect::<Vec<_>>().join(" ");
-        } else {
-            for tip in paragraph.lines().filter_map(|line| line.trim().strip_prefix("tip: ")) {
-                message = format!("{message}; {tip}");
-            }
-        }
+fn usage(error: &clap::Error, arguments: &[OsString]) -> Error {
+    if error.kind() == ClapKind::MissingSubcommand {
+        return no_command();
     }
-    Error::new(ErrorKind::Usage, message).help(format!("see `{command} --help`"))
+    let text = error.render().to_string();
+    let (what, rest) = text.split_once("\n\n").unwrap_or((&text, ""));
+    let what: Vec<&str> = what.trim_start_matches("error: ").split_whitespace().collect();
+    let tips = rest.lines().filter_map(|line| line.trim().strip_prefix("tip: "));
+    let message = tips.fold(what.join(" "), |message, tip| format!("{message}; {tip}"));
+    let cli = Cli::command();
+    let command = arguments.iter().find_map(|argument| cli.find_subcommand(argument));
+    let help = match command {
+        Some(command) => format!("see `anatomy {} --help`", command.get_name()),
+        None => "see `anatomy --help`".to_string(),
+    };
+    Error::new(ErrorKind::Usage, message).help(help)
 }

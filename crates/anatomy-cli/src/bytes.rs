@@ -8,16 +8,16 @@ use crate::model::ModelArg;
 use crate::output::{Failure, Output};
 
 const AFTER: &str = "\
-\x1b[1mKinds:\x1b[0m magic, header, metadata, tokenizer, tensor, padding, container (the archive around the parts),
-code (pickles and programs), unexplained.
+\x1b[1mKinds:\x1b[0m magic, header, metadata, tokenizer, tensor, padding, container (the archive around the parts), code \
+(pickles and programs), unexplained.
 
 \x1b[1mExamples:\x1b[0m
-  anatomy bytes model.gguf                  totals by kind, then the ranges, long runs summed up
-  anatomy bytes model.safetensors --all     every single range
-  anatomy bytes model.gguf --json | jq '.files[].ranges[] | select(.kind == \"unexplained\")'
+  anatomy bytes model.gguf               totals by kind, long runs summed up
+  anatomy bytes model.safetensors --all  every single range
+  anatomy bytes DIR --json | jq '.files[].ranges[] | select(.kind == \"padding\")'
 
 \x1b[1mExit status:\x1b[0m
-  0  done, also for a file that is cut: its last range ends where the file does, with a finding
+  0  done; a file that is cut is reported as far as it goes, with a finding
   2  not found, unreadable, or malformed beyond reading";
 
 /// What every byte range of a model's files is for

@@ -16,14 +16,14 @@ use crate::output::{Failure, Output, incomplete};
 
 const AFTER: &str = "\
 \x1b[1mExamples:\x1b[0m
-  anatomy identify pytorch_model.bin        a pickle, a zip, or an error page?
+  anatomy identify pytorch_model.bin     a pickle, a zip, or an error page?
   anatomy identify ~/Downloads ~/.cache/huggingface
   anatomy identify . --csv > formats.csv
   anatomy identify . --json | jq -r '.files[] | select(.misnamed) | .path'
 
 \x1b[1mExit status:\x1b[0m
   0  done; a misnamed, cut or unknown file is an answer too
-  2  at least one file could not be read (the others are reported, that one carries its error)";
+  2  a file could not be read; the others are reported, that one with its error";
 
 /// Which format is each file, told from its bytes
 ///

@@ -10,8 +10,8 @@ use crate::output::{Failure, Output};
 
 const AFTER: &str = "\
 \x1b[1mExamples:\x1b[0m
-  anatomy model.gguf                        the same as anatomy inspect model.gguf
-  anatomy inspect ~/models/llama            a directory of shards, config and tokenizer
+  anatomy model.gguf              the same as `anatomy inspect model.gguf`
+  anatomy inspect ~/models/llama  a directory of shards, config and tokenizer
   anatomy inspect model-00001-of-00004.safetensors
   anatomy inspect model.gguf --json | jq '.parameters.by_role'
 

@@ -15,16 +15,16 @@ use crate::model::ModelArg;
 use crate::output::{Failure, Output};
 
 const AFTER: &str = "\
-\x1b[1mGlobs:\x1b[0m * matches any run of characters, dots included; ? one character; [0-9] one of a range;
-{a,b} either. Upper and lower case differ. The whole name must match: write *norm* for a part of it.
+\x1b[1mGlobs:\x1b[0m * matches any run of characters, dots included; ? one character; [0-9] one of a range; {a,b} \
+either. Upper and lower case differ. The whole name must match: write *norm* for a part of it.
 
 \x1b[1mExamples:\x1b[0m
-  anatomy tensors model.gguf --tree                   repeated layers folded into one line
-  anatomy tensors model.gguf --sort size              the largest first
-  anatomy tensors DIR --layer 0 --role attention      one block of one layer
+  anatomy tensors model.gguf --tree               repeated layers in one line
+  anatomy tensors model.gguf --sort size          the largest first
+  anatomy tensors DIR --layer 0 --role attention  one block of one layer
   anatomy tensors DIR --filter '*.{q,k,v}_proj.weight'
-  anatomy tensors model.gguf --csv > tensors.csv      offsets count from the start of the file
-  anatomy tensors model.gguf --json | jq '.tensors[] | select(.dtype == \"F32\") | .name'
+  anatomy tensors model.gguf --csv > tensors.csv  offsets are absolute
+  anatomy tensors DIR --json | jq '.tensors[] | select(.dtype == \"F32\")'
 
 \x1b[1mExit status:\x1b[0m
   0  done, also where no tensor matches
@@ -46,7 +46,7 @@ pub struct Args {
     #[arg(long, value_name = "ROLE", value_parser = roles())]
     role: Option<Role>,
     /// Only tensors of this layer, counted from 0
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = layer)]
     layer: Option<u32>,
     /// Order of the rows
     #[arg(long, value_enum, value_name = "KEY", default_value_t)]
@@ -87,11 +87,15 @@ impl From<Sort> for Order {
     }
 }
 
-fn glob(pattern: &str) -> Result<GlobMatcher, globset::Error> {
+fn glob(pattern: &str) -> Result<GlobMatcher, String> {
     // A backslash escapes on every system: tensor names are no paths.
-    let glob =
-        GlobBuilder::new(pattern).literal_separator(false).backslash_escape(true).empty_alternates(true).build()?;
-    Ok(glob.compile_matcher())
+    let mut glob = GlobBuilder::new(pattern);
+    let glob = glob.literal_separator(false).backslash_escape(true).empty_alternates(true).build();
+    glob.map(|glob| glob.compile_matcher()).map_err(|error| error.kind().to_string())
+}
+
+fn layer(text: &str) -> Result<u32, &'static str> {
+    text.parse().map_err(|_| "a layer is a whole number, such as 0 or 17")
 }
 
 fn roles() -> impl TypedValueParser<Value = Role> {
