@@ -13,6 +13,7 @@ pub mod finding;
 pub mod ledger;
 pub mod metadata;
 pub mod names;
+pub mod packing;
 pub mod probe;
 pub mod rules;
 pub mod source;
