@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::source::Source;
 
 /// All formats, most specific first.
-pub static FORMATS: &[&Format] = &[&container::safetensors::FORMAT, &container::onnx::FORMAT];
+pub static FORMATS: &[&Format] = &[&container::safetensors::FORMAT, &container::onnx::FORMAT, &container::ggml::FORMAT];
 
 /// How sure a probe is.
 pub mod score {

@@ -3,6 +3,7 @@
 //! Each file of this module knows one format (or a small group that shares its header) and exports
 //! one [`Format`] per identifier; [`crate::probe::FORMATS`] lists them all.
 
+pub mod ggml;
 pub mod onnx;
 mod protobuf;
 pub mod safetensors;
