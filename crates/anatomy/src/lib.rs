@@ -17,6 +17,7 @@ pub mod probe;
 pub mod rules;
 pub mod source;
 pub mod tensor;
+pub mod tokenizer;
 
 pub use error::{Error, ErrorKind, Result};
 pub use finding::{Finding, Findings, Rule, Severity};

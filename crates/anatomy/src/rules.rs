@@ -4,4 +4,11 @@ use crate::container;
 use crate::finding::Rule;
 
 /// Every rule that can fire, grouped by where it lives.
-pub static ALL: &[&[&Rule]] = &[container::safetensors::RULES, container::onnx::RULES, container::ggml::RULES];
+pub static ALL: &[&[&Rule]] = &[
+    container::safetensors::RULES,
+    container::onnx::RULES,
+    container::ggml::RULES,
+    container::hdf5::RULES,
+    container::json::RULES,
+    container::text::RULES,
+];

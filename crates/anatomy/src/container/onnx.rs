@@ -570,7 +570,8 @@ impl Model {
             let end = fields.offset();
             match (field.number, field.value) {
                 (1, Value::Varint(dimension)) => {
-                    if !proto.push_dimension(dimension) {
+                    let fits = proto.push_dimension(dimension);
+                    if !fits {
                         self.findings.push(Finding::new(&BROKEN, TOO_MANY_DIMENSIONS).at(field.start));
                         break;
                     }
