@@ -5,6 +5,7 @@
 //! [`container::Container`] with a [`ledger`] in which every byte has one label. Everything after that is the same
 //! for every format.
 
+pub mod analysis;
 pub mod bytes;
 pub mod container;
 pub mod dtype;
@@ -12,8 +13,11 @@ pub mod error;
 pub mod finding;
 pub mod ledger;
 pub mod metadata;
+pub mod model;
 pub mod names;
+pub mod packing;
 pub mod probe;
+pub mod report;
 pub mod rules;
 pub mod source;
 pub mod tensor;

@@ -111,3 +111,35 @@ pub fn parse(name: &str) -> Part {
     let _ = name;
     Part::UNKNOWN
 }
+
+/// Reads many names.
+#[derive(Default)]
+pub struct Grammar {}
+
+impl Grammar {
+    /// new
+    pub fn new() -> Self {
+        Grammar {}
+    }
+    /// parse
+    pub fn parse(&mut self, name: &str) -> Part {
+        parse(name)
+    }
+}
+
+/// A collapsed row.
+pub struct Collapsed {
+    /// pattern
+    pub pattern: String,
+    /// count
+    pub count: u64,
+    /// dtype
+    pub dtype: String,
+    /// shape
+    pub shape: Vec<u64>,
+}
+
+/// collapse
+pub fn collapse<'a>(rows: impl Iterator<Item = (&'a str, &'a str, &'a [u64])>) -> Vec<Collapsed> {
+    rows.map(|(n, d, s)| Collapsed { pattern: n.into(), count: 1, dtype: d.into(), shape: s.to_vec() }).collect()
+}

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::source::Source;
 
 /// All formats, most specific first.
-pub static FORMATS: &[&Format] = &[&container::safetensors::FORMAT];
+pub static FORMATS: &[&Format] = &[&container::safetensors::FORMAT, &container::gguf::FORMAT];
 
 /// How sure a probe is.
 pub mod score {
@@ -139,4 +139,18 @@ pub fn open(source: &Source) -> Result<(Identity, Container)> {
     let identity = identify(source)?;
     let container = (identity.format.open)(source).map_err(|error| error.in_file(source.name()))?;
     Ok((identity, container))
+}
+
+/// As [`identify`], and says in the evidence where the file is cut: for that the headers are read too.
+pub fn identify_with_cut(source: &Source) -> Result<Identity> {
+    let mut identity = identify(source)?;
+    if identity.evidence.contains("is cut") {
+        return Ok(identity);
+    }
+    if let Ok(container) = (identity.format.open)(source)
+        && let Some(finding) = container.findings.iter().find(|finding| finding.rule.means_cut())
+    {
+        identity.evidence = format!("{}; the file is cut: {}", identity.evidence, finding.message);
+    }
+    Ok(identity)
 }

@@ -3,6 +3,7 @@
 //! Each file of this module knows one format (or a small group that shares its header) and exports
 //! one [`Format`] per identifier; [`crate::probe::FORMATS`] lists them all.
 
+pub mod gguf;
 pub mod safetensors;
 
 use crate::error::Result;

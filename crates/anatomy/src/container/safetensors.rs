@@ -161,15 +161,17 @@ fn probe(head: &Head) -> Option<Match> {
     // The specification demands `{` as the first byte; the reference reader allows blanks before it.
     let blanks = rest.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
     let body = rest.get(blanks..)?;
-    // A header of a few bytes must be JSON as a whole; a length over any sense is another format's.
-    if length < 2 || length > 1 << 40 || body.first() != Some(&b'{') {
+    // No real length fills its upper bytes; text does, so there they must be no text.
+    let text = |byte: &u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace();
+    let absurd = length > 1 << 40 && head.first.iter().take(8).all(text);
+    if length < 2 || absurd || body.first() != Some(&b'{') {
         return None;
     }
     let inside = body.get(1..)?.iter().find(|byte| !byte.is_ascii_whitespace());
     if !matches!(inside, Some(b'"' | b'}') | None) {
         return None;
     }
-    let start = 8 + length;
+    let start = length.saturating_add(8);
     let mut evidence = format!("the first 8 bytes give a header of {length} bytes, and it begins with `{{`");
     if start > head.len() {
         evidence.push_str(&format!("; the file is cut: it ends at byte {}, within the header", head.len()));
