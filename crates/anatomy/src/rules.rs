@@ -4,4 +4,5 @@ use crate::container;
 use crate::finding::Rule;
 
 /// Every rule that can fire, grouped by where it lives.
-pub static ALL: &[&[&Rule]] = &[container::safetensors::RULES, container::gguf::RULES, crate::model::RULES];
+pub static ALL: &[&[&Rule]] =
+    &[crate::architecture::RULES, container::safetensors::RULES, container::gguf::RULES, crate::model::RULES];

@@ -30,7 +30,7 @@ const MAX_NESTING: usize = 4;
 /// projectors.
 const INHERITED: &[&str] = &["vocab_size", "tie_word_embeddings", "use_sliding_window", "rope_scaling", "rope_theta"];
 
-pub(crate) const LAYERS: &[&str] = &[
+const LAYERS: &[&str] = &[
     "num_decoder_layers",
     "decoder_layers",
     "num_hidden_layers",
@@ -57,6 +57,7 @@ const CONTEXT: &[&str] = &[
 ];
 pub(crate) const QUERY_HEADS: &[&str] = &[
     "decoder_attention_heads",
+    "num_decoder_attention_heads",
     "num_attention_heads",
     "n_head",
     "n_heads",
@@ -72,8 +73,8 @@ pub(crate) const KV_HEADS: &[&str] = &[
     "attn_config.kv_n_heads",
     "decoder_key_value_heads",
 ];
-pub(crate) const HEAD_DIM: &[&str] =
-    &["head_dim", "attention_head_dim", "d_kv", "d_head", "dim_head", "attention_head_size"];
+const HEAD_DIM: &[&str] =
+    &["head_dim", "attention_head_dim", "d_kv", "d_head", "dim_head", "attention_head_size", "kv_channels"];
 const INTERMEDIATE: &[&str] = &[
     "dense_intermediate_size",
     "intermediate_size_mlp",
@@ -125,7 +126,7 @@ const ACTIVATION: &[&str] = &[
 
 /// A configuration, seen from its language model.
 #[derive(Debug, Clone)]
-pub struct Config<'a> {
+pub(crate) struct Config<'a> {
     /// The object that describes the language model.
     inner: &'a Map<String, Value>,
     /// The objects around it, nearest first.
@@ -136,7 +137,7 @@ pub struct Config<'a> {
 
 impl<'a> Config<'a> {
     /// Finds the language model in a configuration; `None` where that is no JSON object.
-    pub fn new(json: &'a Value) -> Option<Self> {
+    pub(crate) fn new(json: &'a Value) -> Option<Self> {
         let mut config = Config { inner: json.as_object()?, outer: Vec::new(), path: String::new() };
         for _ in 0..MAX_NESTING {
             let nested = NESTED.iter().find_map(|name| Some((name, config.inner.get(*name)?.as_object()?)));
@@ -149,7 +150,7 @@ impl<'a> Config<'a> {
     }
 
     /// `model_type` of the whole.
-    pub fn model_type(&self) -> Option<&'a str> {
+    pub(crate) fn model_type(&self) -> Option<&'a str> {
         let outermost = self.outer.last().copied().unwrap_or(self.inner);
         outermost.get("model_type").or_else(|| self.inner.get("model_type"))?.as_str()
     }
@@ -203,8 +204,10 @@ impl<'a> Config<'a> {
         keys.iter().find_map(|key| Some((*key, self.get(key)?)))
     }
 
+    /// Where a key stands. Meta's and Mistral's own files are told by their name for the width.
     fn source(&self, key: &str) -> String {
-        format!("config.json: {}{key}", self.path)
+        let own = self.inner.contains_key("dim") && !self.inner.contains_key("model_type");
+        format!("{}: {}{key}", if own { "params.json" } else { "config.json" }, self.path)
     }
 
     /// A number under the first spelling that is there: of a list with one entry for each layer the value that all
@@ -237,7 +240,7 @@ pub(crate) fn whole(value: &Value) -> Option<u64> {
     const EXACT: f64 = 9_007_199_254_740_992.0;
     value.as_u64().or_else(|| {
         let number = value.as_f64()?;
-        let fits = number >= 0.0 && number <= EXACT && number.fract() == 0.0;
+        let fits = (0.0..=EXACT).contains(&number) && number.fract() == 0.0;
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // whole, positive and exact, as just tested
         fits.then_some(number as u64)
     })
@@ -272,6 +275,10 @@ pub(super) fn facts(config: &Config) -> Facts {
         (key::WINDOW, &["sliding_window", "sliding_window_size", "attention_window_size", "attention_chunk_size"]),
     ];
     heads(config, &mut facts);
+    // Nemotron-H says only what each layer is.
+    if config.first(LAYERS).is_none() {
+        facts.set(key::LAYERS, listed_layers(config));
+    }
     for (key, spellings) in plain {
         let known = config.number(spellings, &mut odd).filter(|known| known.value > 0);
         // An attention-free model counts other things in heads.
@@ -298,6 +305,16 @@ pub(super) fn facts(config: &Config) -> Facts {
     }
     facts.findings = odd;
     facts
+}
+
+/// The number of layers, from what lists one entry for each.
+fn listed_layers(config: &Config) -> Option<Known<u64>> {
+    let (key, value) = config.first(&["layers_block_type", "layer_types", "hybrid_override_pattern"])?;
+    let length = match value {
+        Value::Array(list) => list.len(),
+        value => value.as_str()?.chars().count(),
+    };
+    Some(Known::new(u64::try_from(length).ok()?, format!("{}, counted", config.source(key))))
 }
 
 /// Whether the model has no attention, so that its `num_heads` and `head_dim` are those of a state space.

@@ -73,8 +73,8 @@ impl<'a> Keys<'a> {
 
 /// What the metadata says.
 pub(super) fn facts(keys: &Keys) -> Facts {
-    let mut facts = Facts::default();
-    facts.family = Some(Known::new(keys.family.to_string(), "GGUF: general.architecture"));
+    let family = Known::new(keys.family.to_string(), "GGUF: general.architecture");
+    let mut facts = Facts { family: Some(family), ..Facts::default() };
     let next = keys.next_token_layers();
     facts.set(
         key::LAYERS,

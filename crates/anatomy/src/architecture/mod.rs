@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-pub use config::Config;
+pub(crate) use config::{Config, KV_HEADS, QUERY_HEADS, attention_free, whole};
 pub(crate) use gguf::Keys;
 
 use crate::cache::{self, Cache};
