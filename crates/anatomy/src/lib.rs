@@ -6,7 +6,9 @@
 //! for every format.
 
 pub mod analysis;
+pub mod architecture;
 pub mod bytes;
+pub mod cache;
 pub mod container;
 pub mod dtype;
 pub mod error;

@@ -5,7 +5,10 @@ use crate::finding::Rule;
 
 /// Every rule that can fire, grouped by where it lives.
 pub static ALL: &[&[&Rule]] = &[
+    crate::analysis::RULES,
+    crate::architecture::RULES,
     crate::model::RULES,
+    crate::report::RULES,
     container::safetensors::RULES,
     container::gguf::RULES,
     container::onnx::RULES,
