@@ -37,8 +37,8 @@ pub fn promises(container: &Container, len: u64) {
     assert_eq!(container.ledger.len(), len);
 
     let known = || rules::ALL.iter().flat_map(|group| group.iter());
-    let most = (Findings::PER_RULE as usize + 1) * known().count();
-    assert!(container.findings.len() <= most, "{} findings", container.findings.len());
+    let most = (Findings::PER_RULE + 1) * known().count() as u64;
+    assert!(container.findings.len() as u64 <= most, "{} findings", container.findings.len());
     for finding in &container.findings {
         let name = finding.rule.name;
         assert!(known().any(|rule| rule.name == name), "the rule {name} is not registered");

@@ -2,6 +2,8 @@
 
 // A global allocator cannot be written without it; every call is handed to the system's allocator as it came.
 #![allow(unsafe_code)]
+// No allocation is as large as half of the address space.
+#![allow(clippy::cast_possible_wrap)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

@@ -1,12 +1,14 @@
 //! Builders of small files, valid and hostile, and what every test asks of what comes out.
 
-// Each test program uses its own part of this.
-#![allow(dead_code)]
+// Each test program uses its own part of this. A helper that fails is a failed test, but clippy's allowances for tests
+// do not reach helpers.
+#![allow(dead_code, clippy::expect_used, clippy::cast_possible_truncation)]
 
 pub mod invariants;
 
-use anatomy::container::Container;
-use anatomy::container::Format;
+use std::path::PathBuf;
+
+use anatomy::container::{Container, Format};
 use anatomy::probe;
 use anatomy::source::Source;
 
@@ -198,6 +200,34 @@ pub fn small_gguf() -> Gguf {
         .tensor("token_embd.weight", &[32, 3], 8, 0) // Q8_0: 3 × 34 bytes, padded to 128
         .tensor("blk.0.attn_q.weight", &[4, 4], 1, 128) // F16: 32 bytes
         .tensor("output_norm.weight", &[5], 0, 160) // F32: 20 bytes
+}
+
+/// Valid files that the builders make, and all of `tests/data` that are not too long to mutate often.
+pub fn corpus() -> Vec<Vec<u8>> {
+    let mut short = small_gguf();
+    short.version = 2;
+    let mut first = Gguf::new();
+    first.version = 1;
+    let first = first.text("general.architecture", b"llama").tensor("a", &[8, 2], 0, 0);
+    let mut big = Gguf::new();
+    big.big_endian = true;
+    let big = big.text("general.architecture", b"llama").number("x", 7).tensor("a", &[8, 2], 0, 0);
+    let mut corpus = vec![small_safetensors(), small_gguf_file(), short.file(192), first.file(64), big.file(64)];
+    let mut folders = vec![PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data"))];
+    while let Some(folder) = folders.pop() {
+        // There may be no fixtures.
+        let Ok(files) = std::fs::read_dir(folder) else { continue };
+        let mut files: Vec<_> = files.map(|file| file.expect("a folder that can be listed").path()).collect();
+        files.sort();
+        for path in files {
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.metadata().expect("a file that can be asked").len() <= 64 * 1024 {
+                corpus.push(std::fs::read(path).expect("a file that can be read"));
+            }
+        }
+    }
+    corpus
 }
 
 /// [`small_gguf`] with its data.
