@@ -4,12 +4,17 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-targets=$(sed -n 's/^name = "\(.*\)"$/\1/p' fuzz/Cargo.toml | grep -v anatomy-fuzz)
-for target in $targets; do
-    mkdir -p "fuzz/corpus/$target"
-    ANATOMY_CORPUS="$PWD/fuzz/corpus/$target" cargo test -q -p anatomy --test property write_corpus -- --ignored >/dev/null
-    find examples crates/anatomy/tests/data -type f -size -257k 2>/dev/null | while read -r file; do
-        cp "$file" "fuzz/corpus/$target/$(sha256sum "$file" | cut -c1-16)"
+seeds=$(mktemp -d)
+trap 'rm -rf "$seeds"' EXIT
+ANATOMY_CORPUS="$seeds" cargo test -q -p anatomy --test property write_corpus -- --ignored >/dev/null
+for folder in examples crates/anatomy/tests/data; do
+    [ -d "$folder" ] || continue
+    find "$folder" -type f -size -257k | while read -r file; do
+        cp "$file" "$seeds/$(sha256sum "$file" | cut -c1-16)"
     done
-    echo "$target: $(find "fuzz/corpus/$target" -type f | wc -l) seeds"
+done
+for target in $(sed -n 's/^path = "fuzz_targets\/\(.*\)\.rs"$/\1/p' fuzz/Cargo.toml); do
+    mkdir -p "fuzz/corpus/$target"
+    cp "$seeds"/* "fuzz/corpus/$target/"
+    echo "$target: $(find "$seeds" -type f | wc -l) seeds"
 done
