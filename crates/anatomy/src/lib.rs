@@ -23,6 +23,7 @@ pub mod report;
 pub mod rules;
 pub mod source;
 pub mod tensor;
+pub mod tokenizer;
 
 pub use error::{Error, ErrorKind, Result};
 pub use finding::{Finding, Findings, Rule, Severity};

@@ -4,5 +4,16 @@ use crate::container;
 use crate::finding::Rule;
 
 /// Every rule that can fire, grouped by where it lives.
-pub static ALL: &[&[&Rule]] =
-    &[crate::architecture::RULES, container::safetensors::RULES, container::gguf::RULES, crate::model::RULES];
+pub static ALL: &[&[&Rule]] = &[
+    crate::analysis::RULES,
+    crate::architecture::RULES,
+    crate::model::RULES,
+    crate::report::RULES,
+    container::safetensors::RULES,
+    container::gguf::RULES,
+    container::onnx::RULES,
+    container::ggml::RULES,
+    container::hdf5::RULES,
+    container::json::RULES,
+    container::text::RULES,
+];
