@@ -77,6 +77,7 @@ const HEAD_DIM: &[&str] =
     &["head_dim", "attention_head_dim", "d_kv", "d_head", "dim_head", "attention_head_size", "kv_channels"];
 const INTERMEDIATE: &[&str] = &[
     "dense_intermediate_size",
+    "block_ff_dim",
     "intermediate_size_mlp",
     "intermediate_size",
     "ffn_hidden_size",
@@ -275,6 +276,7 @@ pub(super) fn facts(config: &Config) -> Facts {
         (key::WINDOW, &["sliding_window", "sliding_window_size", "attention_window_size", "attention_chunk_size"]),
     ];
     heads(config, &mut facts);
+    facts.set(key::INTERMEDIATE, derived_width(config));
     // Nemotron-H says only what each layer is.
     if config.first(LAYERS).is_none() {
         facts.set(key::LAYERS, listed_layers(config));
@@ -290,7 +292,7 @@ pub(super) fn facts(config: &Config) -> Facts {
     derived_heads(config, &mut facts);
     if config.mentions("n_inner") && config.get("n_inner").is_none() {
         let four = facts.number(key::HIDDEN).and_then(|hidden| hidden.checked_mul(4));
-        facts.set(key::INTERMEDIATE, four.map(|size| Known::new(size, "config.json: n_inner is null: 4 × n_embd")));
+        facts.set(key::INTERMEDIATE, four.map(|size| Known::assumed(size, "config.json: n_inner is null: 4 × n_embd")));
     }
     experts(config, &mut facts, &mut odd);
     rope(config, &mut facts);
@@ -305,6 +307,25 @@ pub(super) fn facts(config: &Config) -> Facts {
     }
     facts.findings = odd;
     facts
+}
+
+/// Width of the feed-forward network where the class computes it from what the configuration says.
+fn derived_width(config: &Config) -> Option<Known<u64>> {
+    let (key, value) = config.first(INTERMEDIATE)?;
+    let stated = whole(value)?;
+    match config.text_type() {
+        // Gate and up-projection share the width.
+        "recurrent_gemma" | "moshi" => Some(Known::new(stated / 2, format!("{} / 2", config.source(key)))),
+        // Lfm2MLP: two thirds, times a factor, up to the next multiple.
+        family if family.starts_with("lfm2") && config.truth("block_auto_adjust_ff_dim") == Some(true) => {
+            let factor = config.get("block_ffn_dim_multiplier").and_then(Value::as_f64).unwrap_or(1.0);
+            let multiple = config.unsigned("block_multiple_of").filter(|multiple| *multiple > 0).unwrap_or(1);
+            let scaled = stated.checked_mul(2)? as f64 / 3.0;
+            let width = whole(&Value::from((scaled.floor() * factor).floor()))?.checked_next_multiple_of(multiple)?;
+            Some(Known::new(width, format!("{} with block_auto_adjust_ff_dim", config.source(key))))
+        }
+        _ => None,
+    }
 }
 
 /// The number of layers, from what lists one entry for each.
@@ -342,7 +363,7 @@ fn heads(config: &Config, facts: &mut Facts) {
         }
         _ => None,
     };
-    facts.set(key::KV_HEADS, kv.map(|(heads, source)| Known::new(heads, source)));
+    facts.set(key::KV_HEADS, kv.map(|(heads, source)| Known::assumed(heads, source)));
     // Latent attention: the queries and keys that scores are made of have a part with and a part without rotation.
     let latent = config.get("kv_lora_rank").is_some();
     let parts = config.unsigned("qk_nope_head_dim").zip(config.unsigned("qk_rope_head_dim"));
@@ -364,13 +385,13 @@ fn derived_heads(config: &Config, facts: &mut Facts) {
     if silent {
         facts.set(
             key::KV_HEADS,
-            Some(Known::new(query, "config.json: no key for key/value heads, hence as many as query heads")),
+            Some(Known::assumed(query, "config.json: no key for key/value heads, hence as many as query heads")),
         );
     }
     let quotient = facts.number(key::HIDDEN).filter(|hidden| query > 0 && hidden.is_multiple_of(query));
     if config.first(HEAD_DIM).is_none() {
         let source = "config.json: hidden size / attention heads";
-        facts.set(key::HEAD_DIM, quotient.map(|hidden| Known::new(hidden / query, source)));
+        facts.set(key::HEAD_DIM, quotient.map(|hidden| Known::assumed(hidden / query, source)));
     }
 }
 
@@ -393,9 +414,14 @@ fn experts(config: &Config, facts: &mut Facts, odd: &mut Vec<Finding>) {
         let (key, value) = config.first(EXPERT_SIZE)?;
         Some(Known::new(whole(value.as_array()?.first()?)?, config.source(key)))
     });
+    // Llama 4 calls the width of its dense layers by another name.
+    let width = width.or_else(|| {
+        config.get("intermediate_size_mlp")?;
+        config.number(&["intermediate_size"], odd)
+    });
     // Without a key of its own, the only width that is stated is that of the experts.
     let only = config.first(EXPERT_SIZE).is_none().then(|| facts.numbers.get(key::INTERMEDIATE).cloned()).flatten();
-    facts.set(key::EXPERT_SIZE, width.or(only));
+    facts.set(key::EXPERT_SIZE, width.or(only.map(|only| Known::assumed(only.value, only.source))));
 }
 
 /// Rotary embedding, in the old form (`rope_theta` with `rope_scaling`) and the new (`rope_parameters`, which may
@@ -432,7 +458,7 @@ fn rope(config: &Config, facts: &mut Facts) {
                     .map(|part| (head as f64 * part) as u64)?;
                 Some(Known::new(rotated, format!("{source} × head size")))
             }),
-            None => head.map(|head| Known::new(head, "the whole head: no key for a part of it")),
+            None => head.map(|head| Known::assumed(head, "the whole head: no key for a part of it")),
         };
         facts.set(key::ROPE_DIMENSION, dimension);
     }

@@ -75,6 +75,18 @@ impl<'a> Keys<'a> {
 pub(super) fn facts(keys: &Keys) -> Facts {
     let family = Known::new(keys.family.to_string(), "GGUF: general.architecture");
     let mut facts = Facts { family: Some(family), ..Facts::default() };
+    // The first Qwen's converter wrote gate and up-projection together; Arctic's dense layers are as wide as the
+    // hidden size, and the key is about its experts.
+    if let Some(width) = keys.number("feed_forward_length") {
+        match keys.family {
+            "qwen" => facts.set(key::INTERMEDIATE, Some(Known::new(width.value / 2, format!("{} / 2", width.source)))),
+            "arctic" => {
+                facts.set(key::INTERMEDIATE, keys.number("embedding_length"));
+                facts.set(key::EXPERT_SIZE, Some(width));
+            }
+            _ => {}
+        }
+    }
     let next = keys.next_token_layers();
     facts.set(
         key::LAYERS,
@@ -107,15 +119,16 @@ pub(super) fn facts(keys: &Keys) -> Facts {
     if let Some(query) = facts.number(key::QUERY_HEADS) {
         if keys.get("attention.head_count_kv").is_none() {
             let source = "GGUF: no attention.head_count_kv, hence as many as query heads";
-            facts.set(key::KV_HEADS, Some(Known::new(query, source)));
+            facts.set(key::KV_HEADS, Some(Known::assumed(query, source)));
         }
         let divides = facts.number(key::HIDDEN).filter(|hidden| hidden.is_multiple_of(query));
         let source = "GGUF: embedding_length / head_count";
-        facts.set(key::HEAD_DIM, divides.map(|hidden| Known::new(hidden / query, source)));
+        facts.set(key::HEAD_DIM, divides.map(|hidden| Known::assumed(hidden / query, source)));
     }
     // Mixtral and its like have experts and no other feed-forward network.
     if facts.number(key::EXPERTS).is_some() {
-        facts.set(key::EXPERT_SIZE, facts.numbers.get(key::INTERMEDIATE).cloned());
+        let only = facts.numbers.get(key::INTERMEDIATE).cloned();
+        facts.set(key::EXPERT_SIZE, only.map(|only| Known::assumed(only.value, only.source)));
     }
     facts.theta = keys.get("rope.freq_base").and_then(Value::as_f64).filter(|theta| *theta > 0.0).map(|theta| {
         // Single precision in the file: 10000 and 500000 are exact, and printing must not pretend otherwise.

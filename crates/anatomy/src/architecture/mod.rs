@@ -157,11 +157,17 @@ pub struct Rope {
 struct Known<T> {
     value: T,
     source: String,
+    /// Whether it only follows from the silence of the witness, so that another may say otherwise.
+    assumed: bool,
 }
 
 impl<T> Known<T> {
     fn new(value: T, source: impl Into<String>) -> Self {
-        Known { value, source: source.into() }
+        Known { value, source: source.into(), assumed: false }
+    }
+
+    fn assumed(value: T, source: impl Into<String>) -> Self {
+        Known { assumed: true, ..Known::new(value, source) }
     }
 }
 
@@ -247,26 +253,37 @@ pub fn read(evidence: &Evidence) -> Architecture {
         shapes::head_candidates(&seen, &mut architecture.attention);
     }
     tied(&mut architecture, &facts, &seen, keys.is_some());
-    feed_forward_kind(&mut architecture, &facts, &seen);
+    feed_forward_kind(&mut architecture, &facts, &seen, keys.is_some());
 
     architecture.cache = match (&keys, &config) {
         (Some(keys), _) => cache::from_gguf(keys, &architecture),
         (None, Some(config)) => cache::from_config(config, &architecture),
         (None, None) => Cache::unknown("neither a configuration nor metadata says what each layer keeps"),
     };
-    attention_kind(&mut architecture, &seen);
+    let latent = seen.latent
+        || keys.is_some_and(|keys| keys.unsigned("attention.kv_lora_rank").is_some())
+        || config.is_some_and(|config| config.unsigned("kv_lora_rank").is_some_and(|rank| rank > 0));
+    attention_kind(&mut architecture, &seen, latent);
     architecture.findings = facts.findings;
     architecture
 }
 
 /// Replaces declared sizes by measured ones, with a finding where they differ.
 fn prefer_measured(facts: &mut Facts, measured: Facts) {
+    let family = facts.family.as_ref().map_or("", |known| known.value.as_str());
+    let repeats = matches!(family, "albert" | "hrm_text");
     for (key, known) in measured.numbers {
         match facts.numbers.get_mut(key) {
             Some(declared) if declared.value != known.value => {
                 // Padding rows for the hardware is common practice, and the tokenizer's business.
                 let padded = key == key::VOCAB && known.value > declared.value;
-                if !padded {
+                // Albert runs one layer many times, and so does HRM with its stacks.
+                let repeated =
+                    key == key::LAYERS && known.value > 0 && declared.value.is_multiple_of(known.value) && repeats;
+                if repeated {
+                    continue;
+                }
+                if !padded && !declared.assumed {
                     let message = format!(
                         "{key} is {} by {}, but {} by {}",
                         declared.value, declared.source, known.value, known.source
@@ -334,7 +351,7 @@ fn fill_in(out: &mut Architecture, facts: &Facts) {
 /// embedding, and other loaders do what the configuration says.
 fn tied(out: &mut Architecture, facts: &Facts, seen: &shapes::Seen, gguf: bool) {
     let declared = facts.tied.as_ref();
-    let (value, source) = match (seen.head.as_deref(), seen.embedding.is_some(), declared) {
+    let (value, source) = match (seen.head, seen.embedding.is_some(), declared) {
         (Some(head), _, Some(known)) if known.value => {
             (true, format!("{}, though the file stores {head} as well", known.source))
         }
@@ -347,10 +364,23 @@ fn tied(out: &mut Architecture, facts: &Facts, seen: &shapes::Seen, gguf: bool) 
     out.evidence.insert("tied_embeddings", source);
 }
 
-fn feed_forward_kind(out: &mut Architecture, facts: &Facts, seen: &shapes::Seen) {
+/// Architectures of GGUF whose gate is a SiLU (llama.cpp, `src/models`), by how they begin.
+#[rustfmt::skip]
+const SILU_GATED: &[&str] = &[
+    "baichuan", "chatglm", "cohere2", "command-r", "deepseek", "exaone", "falcon-h1", "glm4", "granite", "hunyuan",
+    "internlm2", "lfm2", "llama", "minicpm", "mistral", "olmo", "orion", "phi3", "qwen", "seed_oss", "smollm3",
+    "stablelm", "xverse",
+];
+
+fn feed_forward_kind(out: &mut Architecture, facts: &Facts, seen: &shapes::Seen, gguf: bool) {
     let activation = facts.activation.as_ref().map(|known| known.value.as_str());
     let gemma = out.family.as_deref().is_some_and(|family| family.starts_with("gemma"));
-    let silu = activation.is_some_and(|name| matches!(name, "silu" | "swish" | "swiglu"));
+    // A GGUF does not name the activation; these families have always had this one.
+    let by_family = |family: &str| SILU_GATED.iter().any(|known| family.starts_with(known));
+    let silu = match activation {
+        Some(name) => matches!(name, "silu" | "swish" | "swiglu"),
+        None => gguf && out.family.as_deref().is_some_and(by_family),
+    };
     let gelu = activation.is_some_and(|name| name.starts_with("gelu") || name == "geglu");
     let (kind, why) = if out.experts.is_some() {
         ("moe".to_string(), None)
@@ -385,15 +415,20 @@ fn feed_forward_kind(out: &mut Architecture, facts: &Facts, seen: &shapes::Seen)
     out.evidence.insert("feed_forward.kind", sources.join("; "));
 }
 
-fn attention_kind(out: &mut Architecture, seen: &shapes::Seen) {
+fn attention_kind(out: &mut Architecture, seen: &shapes::Seen, latent: bool) {
     let heads = match (out.attention.query_heads, out.attention.kv_heads) {
         (Some(query), Some(kv)) if query == kv => Some("mha"),
         (Some(_), Some(1)) => Some("mqa"),
         (Some(_), Some(_)) => Some("gqa"),
-        _ => seen.kv_rows.zip(seen.query_rows).map(|(kv, query)| if kv == query { "mha" } else { "gqa" }),
+        _ => seen.sharing(),
     };
     if out.cache.layers.is_empty() {
-        out.attention.kind = if seen.latent { Some("mla") } else { heads };
+        out.attention.kind = match (seen.recurrent, seen.attends()) {
+            (true, true) => Some("hybrid"),
+            (true, false) => None,
+            (false, _) if latent => Some("mla"),
+            (false, _) => heads,
+        };
         return;
     }
     let words: Vec<&'static str> = out.cache.layers.iter().map(cache::Layer::word).collect();
@@ -401,7 +436,7 @@ fn attention_kind(out: &mut Architecture, seen: &shapes::Seen) {
     let attends = any(|layer| layer.attends());
     out.attention.kind = if attends && any(|layer| layer.recurrent) {
         Some("hybrid")
-    } else if any(|layer| matches!(layer.store, cache::Store::Latent { .. })) {
+    } else if latent {
         Some("mla")
     } else if attends {
         heads
