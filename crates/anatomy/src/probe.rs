@@ -3,12 +3,29 @@
 //! Each format looks at the [`Head`] of a file and answers with a [`Match`] or nothing; the highest
 //! score wins, the earlier row of [`FORMATS`] on a tie.
 
+use std::cell::OnceCell;
+
+use crate::container::zip::Listing;
 use crate::container::{self, Container, Format};
 use crate::error::Result;
 use crate::source::Source;
 
 /// All formats, most specific first.
-pub static FORMATS: &[&Format] = &[&container::safetensors::FORMAT];
+pub static FORMATS: &[&Format] = &[
+    &container::safetensors::FORMAT,
+    &container::torch::archive::FORMAT,
+    &container::torch::archive::TORCHSCRIPT,
+    &container::torch::legacy::FORMAT,
+    &container::torch::tarred::FORMAT,
+    &container::npy::FORMAT,
+    &container::npy::NPZ,
+    &container::tar::NEMO,
+    &container::tar::FORMAT,
+    &container::keras::FORMAT,
+    &container::pickle::JOBLIB,
+    &container::pickle::FORMAT,
+    &container::zip::FORMAT,
+];
 
 /// How sure a probe is.
 pub mod score {
@@ -44,6 +61,7 @@ pub struct Head<'a> {
     pub source: &'a Source,
     /// The first bytes, up to [`Head::SIZE`].
     pub first: Vec<u8>,
+    zip: OnceCell<Option<Listing>>,
 }
 
 impl<'a> Head<'a> {
@@ -52,7 +70,12 @@ impl<'a> Head<'a> {
 
     /// Reads the first bytes.
     pub fn read(source: &'a Source) -> Result<Self> {
-        Ok(Head { source, first: source.read_up_to(0, Self::SIZE)? })
+        Ok(Head { source, first: source.read_up_to(0, Self::SIZE)?, zip: OnceCell::new() })
+    }
+
+    /// The names in the zip archive that this file is; read once for all formats that are archives.
+    pub fn zip(&self) -> Option<&Listing> {
+        self.zip.get_or_init(|| container::zip::list(self.source, &self.first).ok().flatten()).as_ref()
     }
 
     /// Length of the whole file in bytes.

@@ -3,7 +3,13 @@
 //! Each file of this module knows one format (or a small group that shares its header) and exports
 //! one [`Format`] per identifier; [`crate::probe::FORMATS`] lists them all.
 
+pub mod keras;
+pub mod npy;
+pub mod pickle;
 pub mod safetensors;
+pub mod tar;
+pub mod torch;
+pub mod zip;
 
 use crate::error::Result;
 use crate::finding::Finding;
