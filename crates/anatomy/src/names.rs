@@ -436,7 +436,7 @@ fn read(pattern: &str) -> Reading {
 fn meaning(pattern: &str, words: &[Word], index: usize) -> Option<(Role, &'static str, bool)> {
     let word = words.get(index)?;
     let end = word.start + word.text.len();
-    // Longer keys first. Each begins at a word further left, whose place counts.
+    // Longer keys first.
     let first = (index + 1).saturating_sub(LONGEST_KEY);
     for from in words.get(first..=index)? {
         let key = pattern.get(from.start..end)?;
@@ -446,8 +446,8 @@ fn meaning(pattern: &str, words: &[Word], index: usize) -> Option<(Role, &'stati
                 return Some((*role, component, true));
             }
             let rows = VOCABULARY.parts.get(key).map(Vec::as_slice).unwrap_or_default();
-            if let Some((_, _, role, component)) = rows.iter().find(|row| row.1 & from.place != 0) {
-                return Some((settle(*role, from.place), cross(component, from.place), false));
+            if let Some((_, _, role, component)) = rows.iter().find(|row| row.1 & word.place != 0) {
+                return Some((settle(*role, word.place), cross(component, word.place), false));
             }
         }
     }
