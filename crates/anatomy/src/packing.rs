@@ -8,9 +8,9 @@
 //! Layouts are those of AutoGPTQ/GPTQModel, AutoAWQ, bitsandbytes, compressed-tensors, NVIDIA ModelOpt, OpenAI's
 //! gpt-oss, MLX, HQQ, AQLM, Quanto, EETQ and BitNet, as their libraries write them.
 
-use std::collections::HashMap;
 use std::fmt;
 
+use foldhash::{HashMap, HashMapExt};
 use serde_json::Value;
 
 use crate::dtype::{Class, DType};
@@ -136,7 +136,7 @@ const SIDES_OF: &[(&str, &[&str])] = &[
     ("scales", &["qweight", "weight", "codes"]),
     ("biases", &["weight"]),
     ("codebooks", &["codes"]),
-    ("scale", &["weight", "W_q", ""]),
+    ("scale", &["weight", "qweight", "W_q", ""]),
     ("scale_inv", &["weight", ""]),
     ("zero", &["W_q"]),
     ("meta", &["W_q"]),
@@ -312,10 +312,10 @@ impl Reader<'_> {
     /// GPTQ packs the rows of `[in, out]`, AWQ its columns; `scales` is `[groups, out]` in both. Three-bit codes run
     /// across words: 32 of them in three.
     fn gptq_or_awq(&self, tensor: &Tensor, stem: &str) -> Option<Logical> {
-        let (rows, columns) = matrix(tensor)?;
         if tensor.dtype.block_bytes() == 1 {
-            return Some(Logical::packed(tensor, tensor.shape.clone(), "EETQ", 8, None));
+            return Some(Logical::packed(tensor, tensor.shape.clone(), "INT8", 8, None));
         }
+        let (rows, columns) = matrix(tensor)?;
         let word = tensor.dtype.block_bytes() * 8;
         let scales = self.sibling(stem, "scales").and_then(matrix);
         let out = scales.map_or(columns, |(_, out)| out);

@@ -190,6 +190,9 @@ fn every_naming_world() {
         ("decoder.layers.2.self_attention.linear_qkv.weight", Attention, "fused_qkv"),
         ("decoder.layers.2.mlp.experts.local_experts.3.linear_fc2.weight", Experts, "down"),
         ("embedding.word_embeddings.weight", Embedding, "tokens"),
+        // LitGPT, T5X
+        ("transformer.h.2.mlp.fc_2.weight", FeedForward, "up"),
+        ("decoder/layers_2/self_attention/query/kernel", Attention, "query"),
         // The first Qwen gates with w2
         ("transformer.h.3.mlp.w2.weight", FeedForward, "gate"),
         ("transformer.h.3.mlp.c_proj.weight", FeedForward, "down"),
@@ -268,6 +271,9 @@ fn every_naming_world() {
         ("down_blocks.0.resnets.0.conv1.weight", Other, ""),
         ("conv1.weight", Other, ""),
         ("fc1.weight", Other, ""),
+        ("fc.weight", Other, ""),
+        ("a", Other, ""),
+        ("v", Other, ""),
         ("features.0.weight", Other, ""),
         ("", Other, ""),
         ("...", Other, ""),

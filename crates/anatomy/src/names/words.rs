@@ -75,7 +75,7 @@ pub(super) const PLACES: &[PlaceRow] = &[
     ("experts local_experts moe_experts deepspeed_experts", ANY, MOE, Experts, ""),
     ("shared_expert shared_experts share_expert shared_mlp shared_moe", ANY, SHARED, SharedExperts, ""),
     ("mlp mlps feed_forward ffn ffns ff DenseReluDense mlp_block feedforward block_sparse_moe moe residual_mlp \
-      fc channel_mix channel_mixing feed_forward_block ffn_block mlp_only",
+      channel_mix channel_mixing feed_forward_block ffn_block mlp_only",
         OUTSIDE | MIXER, DENSE, FeedForward, ""),
 ];
 
@@ -166,11 +166,14 @@ pub(super) const PARTS: &[PartRow] = &[
     ("gate_proj ffn_gate w1 wi_0 linear_gate gate_projection gated_layer", FFN, FeedForward, "gate"),
     ("gate_proj ffn_gate w1", LAYER | MIXER, FeedForward, "gate"),
     ("up_proj proj_up c_fc fc1 fc_in lin1 linear1 dense_h_to_4h w3 v1 wi wi_1 fc11 linear_fc1 \
-      up_projection fc_1 intermediate_dense dense_1", FFN | LAYER | MIXER, FeedForward, "up"),
+      up_projection intermediate_dense dense_1", FFN | LAYER | MIXER, FeedForward, "up"),
     ("ffn_up", ANY, FeedForward, "up"),
     ("fc12", FFN, FeedForward, "gate"),
+    // LitGPT.
+    ("fc_1", FFN, FeedForward, "gate"),
+    ("fc_2 fc", FFN, FeedForward, "up"),
     ("down_proj proj_down fc2 fc_out lin2 linear2 dense_4h_to_h w2 linear_fc2 output_linear \
-      down_projection fc_2 output_dense dense_2", FFN | LAYER | MIXER, FeedForward, "down"),
+      down_projection output_dense dense_2", FFN | LAYER | MIXER, FeedForward, "down"),
     ("ffn_down ffn_output", ANY, FeedForward, "down"),
     ("c_proj wo Wo w_out proj out_proj o_proj", FFN, FeedForward, "down"),
     ("linear_2 linear_out", FFN, FeedForward, "down"),
@@ -361,7 +364,7 @@ pub(super) enum Tower {
     Training,
 }
 
-/// Words that open a tower, and whether only as the first word. The last such word in a name wins, since
+/// Words that open a tower, and whether only as the first of several words. The last such word in a name wins, since
 /// connectors live within towers; [`ADAPTERS`] and training words win over all.
 #[rustfmt::skip]
 pub(super) const TOWERS: &[(&str, bool, Tower)] = &[
