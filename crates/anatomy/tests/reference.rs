@@ -135,3 +135,18 @@ fn safetensors_tensors_and_metadata_are_those_of_the_reference_library() {
         }
     });
 }
+
+#[test]
+fn the_example_is_without_fault() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    let shard = |number| format!("tiny-llama/model-0000{number}-of-00002.safetensors");
+    let open = |name: &str| probe::open(&Source::open(&examples.join(name)).expect("a file")).expect("a container").1;
+    let files = [open("tiny-llama.gguf"), open(&shard(1)), open(&shard(2))];
+    for file in &files {
+        assert!(file.findings.is_empty(), "{:#?}", file.findings);
+        assert_eq!(file.ledger.total(Kind::Unexplained), 0);
+    }
+    let elements = |file: &Container| file.tensors.iter().map(Tensor::elements).sum::<u64>();
+    // The GGUF has the two factors of the rotary embedding besides.
+    assert_eq!((elements(&files[0]) - 2, elements(&files[1]) + elements(&files[2])), (47_840, 47_840));
+}
