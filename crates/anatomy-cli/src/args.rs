@@ -138,18 +138,16 @@ pub enum Parsed {
 
 /// Reads the arguments, program name first.
 pub fn parse(mut arguments: Vec<OsString>) -> Result<Parsed, Error> {
-    let parsed = match Cli::try_parse_from(&arguments) {
-        // What follows a word that is no command was left unread, so read again with the command in front.
-        Ok(Cli { command: Command::Model(rest), .. }) => {
-            let at = arguments.len().saturating_sub(rest.len());
-            refuse_near_commands(&rest, &arguments)?;
-            let after_dashes = at > 0 && arguments.get(at - 1).is_some_and(|before| before == "--");
-            arguments.insert(if after_dashes { at - 1 } else { at }, "inspect".into());
-            Cli::try_parse_from(&arguments)
-        }
-        parsed => parsed,
-    };
-    parsed.map(Parsed::Cli).or_else(|error| match error.kind() {
+    // A first reading only finds the model that stands in place of a command, what follows it left unread; clap
+    // wants that word in Unicode, which a path need not be.
+    let readable = arguments.iter().map(|argument| argument.to_string_lossy().into_owned());
+    if let Ok(Cli { command: Command::Model(rest), .. }) = Cli::try_parse_from(readable) {
+        let at = arguments.len().saturating_sub(rest.len());
+        refuse_near_commands(&arguments, at)?;
+        let after_dashes = at > 0 && arguments.get(at - 1).is_some_and(|before| before == "--");
+        arguments.insert(if after_dashes { at - 1 } else { at }, "inspect".into());
+    }
+    Cli::try_parse_from(&arguments).map(Parsed::Cli).or_else(|error| match error.kind() {
         ClapKind::DisplayHelp | ClapKind::DisplayVersion => Ok(Parsed::Help(error.render().ansi().to_string())),
         ClapKind::DisplayHelpOnMissingArgumentOrSubcommand => Ok(Parsed::ShortHelp(error.render().ansi().to_string())),
         _ => Err(usage(&error, &arguments)),
@@ -157,8 +155,8 @@ pub fn parse(mut arguments: Vec<OsString>) -> Result<Parsed, Error> {
 }
 
 /// A word that was meant as a command must not end as "no such file".
-fn refuse_near_commands(rest: &[OsString], arguments: &[OsString]) -> Result<(), Error> {
-    let Some(word) = rest.first() else { return Err(no_command()) };
+fn refuse_near_commands(arguments: &[OsString], at: usize) -> Result<(), Error> {
+    let Some(word) = arguments.get(at) else { return Err(no_command()) };
     if PLANNED.iter().any(|planned| word == planned) {
         let word = word.to_string_lossy();
         let message = format!("the command `{word}` is not built yet");

@@ -24,9 +24,6 @@ impl ModelArg {
 pub fn local(path: &Path) -> Result<&Path, Error> {
     let shown = path.to_string_lossy();
     let refuse = |kind, message: &str, help: &str| Err(Error::new(kind, message).in_file(&*shown).help(help));
-    if shown.is_empty() {
-        return refuse(ErrorKind::Usage, "the path is empty", "name a file or a directory");
-    }
     if shown == "-" {
         let message = "a model cannot be read from standard input, since its parts are read out of order";
         return refuse(ErrorKind::Usage, message, "save it to a file first (a file of this name is `./-`)");

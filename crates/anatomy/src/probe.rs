@@ -5,6 +5,7 @@
 
 use std::cell::OnceCell;
 
+use crate::container::zip::Listing;
 use crate::container::{self, Container, Format};
 use crate::error::Result;
 use crate::source::Source;
@@ -13,6 +14,18 @@ use crate::source::Source;
 pub static FORMATS: &[&Format] = &[
     &container::safetensors::FORMAT,
     &container::gguf::FORMAT,
+    &container::torch::archive::FORMAT,
+    &container::torch::archive::TORCHSCRIPT,
+    &container::torch::legacy::FORMAT,
+    &container::torch::tarred::FORMAT,
+    &container::npy::FORMAT,
+    &container::npy::NPZ,
+    &container::tar::NEMO,
+    &container::tar::FORMAT,
+    &container::keras::FORMAT,
+    &container::pickle::JOBLIB,
+    &container::pickle::FORMAT,
+    &container::zip::FORMAT,
     &container::onnx::FORMAT,
     &container::ggml::FORMAT,
     &container::hdf5::FORMAT,
@@ -83,6 +96,7 @@ pub struct Head<'a> {
     pub first: Vec<u8>,
     /// What the first bytes are as JSON, found once for all the formats that are JSON.
     pub(crate) json: OnceCell<Option<container::json::Sort>>,
+    zip: OnceCell<Option<Listing>>,
 }
 
 impl<'a> Head<'a> {
@@ -91,7 +105,13 @@ impl<'a> Head<'a> {
 
     /// Reads the first bytes.
     pub fn read(source: &'a Source) -> Result<Self> {
-        Ok(Head { source, first: source.read_up_to(0, Self::SIZE)?, json: OnceCell::new() })
+        let first = source.read_up_to(0, Self::SIZE)?;
+        Ok(Head { source, first, json: OnceCell::new(), zip: OnceCell::new() })
+    }
+
+    /// The names in the zip archive that this file is; read once for all formats that are archives.
+    pub fn zip(&self) -> Option<&Listing> {
+        self.zip.get_or_init(|| container::zip::list(self.source, &self.first).ok().flatten()).as_ref()
     }
 
     /// Length of the whole file in bytes.

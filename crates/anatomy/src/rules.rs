@@ -16,4 +16,9 @@ pub static ALL: &[&[&Rule]] = &[
     container::hdf5::RULES,
     container::json::RULES,
     container::text::RULES,
+    container::zip::RULES,
+    container::tar::RULES,
+    container::pickle::RULES,
+    container::torch::RULES,
+    container::npy::RULES,
 ];

@@ -2,6 +2,8 @@
 //!
 //! Files of 33 MB are streamed through: entries are counted and the few special tokens kept, no tree is built.
 
+mod gguf;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,6 +18,8 @@ use crate::container::text::rank_line;
 use crate::error::Result;
 use crate::probe;
 use crate::source::Source;
+
+pub use gguf::of_model;
 
 /// A tokenizer in a few numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]

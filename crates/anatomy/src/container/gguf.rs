@@ -120,6 +120,13 @@ static TENSOR_SHAPE: Rule = Rule {
           number of its type's blocks; llama.cpp refuses the file.",
     help: "do not load the file: it is damaged or hostile",
 };
+static SHAPE_ODD: Rule = Rule {
+    name: "gguf-shape-odd",
+    severity: Severity::Warning,
+    why: "A tensor has no dimensions or one of length zero. llama.cpp loads it, but no converter writes such a tensor \
+          and some readers divide by its size.",
+    help: "convert the original model again with a current converter",
+};
 static TYPE_UNKNOWN: Rule = Rule {
     name: "gguf-type-unknown",
     severity: Severity::Error,
@@ -138,6 +145,13 @@ static OFFSET: Rule = Rule {
     why: "A tensor does not begin where the one before it ends, so tensors overlap or leave holes; llama.cpp refuses \
           the file.",
     help: "do not load the file: its tensors cannot be trusted",
+};
+static PADDING_FILLED: Rule = Rule {
+    name: "gguf-padding-filled",
+    severity: Severity::Warning,
+    why: "The padding between header and tensors is not all zeros, as every writer leaves it: something may be hidden \
+          there.",
+    help: "write the file again with a current library, which fills padding with zeros",
 };
 static TRAILING: Rule = Rule {
     name: "gguf-trailing-data",
@@ -163,9 +177,11 @@ pub static RULES: &[&Rule] = &[
     &TENSOR_DUPLICATE,
     &TENSOR_NAME,
     &TENSOR_SHAPE,
+    &SHAPE_ODD,
     &TYPE_UNKNOWN,
     &TYPE_RETIRED,
     &OFFSET,
+    &PADDING_FILLED,
     &TRAILING,
 ];
 
@@ -179,6 +195,19 @@ const MAX_NUMBERS: u64 = 4096;
 const MAX_TEXTS: u64 = 64;
 /// Arrays within arrays, at most this deep.
 const MAX_DEPTH: u32 = 4;
+/// Elements of all arrays that are held, together: a held one takes some 70 bytes, a stored one as few as 1.
+const MAX_HELD: u64 = 1 << 18;
+/// Metadata entries beyond this are not read; real files have some tens. Without a limit, a sparse file of zeros
+/// could declare a billion empty ones.
+const MAX_ENTRIES: u64 = 1 << 16;
+/// Tensors beyond this are not read; the largest models have some ten thousand.
+const MAX_TENSORS: u64 = 1 << 20;
+/// Texts in one array; the largest vocabularies have half a million merges.
+const MAX_ARRAY_TEXTS: u64 = 1 << 26;
+/// Dimensions beyond this are not read, though ggml has room for far fewer.
+const MOST_DIMS: u32 = 64;
+/// How many bytes of the padding behind the header are looked at.
+const MAX_PADDING: u64 = 64 * 1024;
 /// llama.cpp's `GGML_MAX_NAME`, the terminating zero included.
 const MAX_NAME: usize = 64;
 /// llama.cpp's `GGML_MAX_DIMS`.
@@ -211,6 +240,7 @@ fn open(source: &Source) -> Result<Container> {
         draft: Draft::new(),
         findings: Findings::new(),
         data_start: None,
+        held: 0,
         facts: Vec::new(),
     };
     header.draft.add(0, 4, Kind::Magic, "GGUF");
@@ -237,6 +267,8 @@ struct Header<'a> {
     findings: Findings,
     /// Where tensor data begins, once the header is read to its end.
     data_start: Option<u64>,
+    /// Array elements that are held so far.
+    held: u64,
     facts: Vec<(&'static str, String)>,
 }
 
@@ -258,14 +290,18 @@ impl Header<'_> {
         let entries = self.count("metadata entries", if version == 1 { 9 } else { 13 })?;
         let counts_end = self.reader.offset();
         self.draft.add(4, counts_end, Kind::Header, "version and counts");
-        for _ in 0..entries {
+        for _ in 0..entries.min(MAX_ENTRIES) {
             self.read_entry()?;
+        }
+        if entries > MAX_ENTRIES {
+            let message = format!("more than {MAX_ENTRIES} metadata entries; the rest is not read");
+            return Err(Error::malformed(message).at(self.reader.offset()));
         }
         let table = self.reader.offset();
         let read = self.read_tensors(tensors);
         self.draft.add(table, self.reader.offset(), Kind::Header, "names, types, shapes and offsets of the tensors");
         let offsets = read?;
-        self.place(&offsets);
+        self.place(&offsets)?;
         Ok(())
     }
 
@@ -366,6 +402,13 @@ impl Header<'_> {
         })
     }
 
+    /// Whether `count` more array elements may be held.
+    fn hold(&mut self, count: u64) -> bool {
+        let fits = self.held + count <= MAX_HELD;
+        self.held += if fits { count } else { 0 };
+        fits
+    }
+
     fn read_array(&mut self, depth: u32) -> Result<Array> {
         let at = self.reader.offset();
         let id = self.reader.u32()?;
@@ -396,12 +439,16 @@ impl Header<'_> {
                 }
                 for index in 0..len {
                     let inner = self.read_array(depth + 1)?;
-                    if index < MAX_TEXTS {
+                    if index < MAX_TEXTS && self.hold(1) {
                         items.push(Value::Array(inner));
                     }
                 }
             }
-            Type::String if len <= MAX_TEXTS => {
+            Type::String if len > MAX_ARRAY_TEXTS => {
+                let message = format!("an array of {len} texts; the limit is {MAX_ARRAY_TEXTS}");
+                return Err(Error::malformed(message).at(at));
+            }
+            Type::String if len <= MAX_TEXTS && self.hold(len) => {
                 for _ in 0..len {
                     items.push(self.text()?);
                 }
@@ -412,7 +459,7 @@ impl Header<'_> {
                     self.reader.skip(size)?;
                 }
             }
-            _ if len <= MAX_NUMBERS => {
+            _ if len <= MAX_NUMBERS && self.hold(len) => {
                 for _ in 0..len {
                     items.push(self.read_scalar(kind)?);
                 }
@@ -426,7 +473,7 @@ impl Header<'_> {
     fn read_tensors(&mut self, count: u64) -> Result<Vec<u64>> {
         let mut offsets = Vec::new();
         let mut names = HashSet::new();
-        for _ in 0..count {
+        for _ in 0..count.min(MAX_TENSORS) {
             let at = self.reader.offset();
             let name = self.short_text("tensor name")?;
             if name.is_empty() || name.len() >= MAX_NAME || name.chars().any(char::is_control) {
@@ -434,7 +481,7 @@ impl Header<'_> {
                 self.findings.push(Finding::new(&TENSOR_NAME, message).at(at).tensor(shorten(&name)));
             }
             let dims = self.reader.u32()?;
-            if u64::from(dims).saturating_mul(if self.version == 1 { 4 } else { 8 }) > self.reader.remaining() {
+            if dims > MOST_DIMS {
                 return Err(Error::malformed(format!("tensor {:?} declares {dims} dimensions", shorten(&name))).at(at));
             }
             let mut shape = Vec::new();
@@ -465,6 +512,10 @@ impl Header<'_> {
             }
             self.tensors.push(Tensor { name, dtype, shape, bytes, span: None, storage: None });
         }
+        if count > MAX_TENSORS {
+            let message = format!("more than {MAX_TENSORS} tensors; the rest is not read");
+            return Err(Error::malformed(message).at(self.reader.offset()));
+        }
         Ok(offsets)
     }
 
@@ -484,6 +535,10 @@ impl Header<'_> {
                 dtype.name()
             )
         } else {
+            if dims == 0 || shape.contains(&0) {
+                let message = format!("tensor {name:?} has the shape {shape:?}");
+                self.findings.push(Finding::new(&SHAPE_ODD, message).at(at).tensor(name));
+            }
             return bytes.unwrap_or(0);
         };
         self.findings.push(Finding::new(&TENSOR_SHAPE, message).at(at).tensor(name));
@@ -514,17 +569,19 @@ impl Header<'_> {
     }
 
     /// Gives the tensors their places in the file and checks that they follow each other.
-    fn place(&mut self, offsets: &[u64]) {
+    fn place(&mut self, offsets: &[u64]) -> Result<()> {
         let len = self.reader.source().len();
         let alignment = self.alignment();
         self.facts.push(("alignment", format!("{alignment} bytes")));
         let table_end = self.reader.offset();
         let start = table_end.checked_next_multiple_of(alignment).unwrap_or(u64::MAX);
         self.data_start = Some(start);
-        if self.tensors.is_empty() {
-            return;
-        }
         self.draft.add(table_end, start, Kind::Padding, "alignment");
+        let padding = self.reader.source().read_up_to(table_end, (start - table_end).min(MAX_PADDING))?;
+        if let Some(filled) = padding.iter().position(|byte| *byte != 0) {
+            let message = format!("the padding from byte {table_end} to {start} is not all zeros");
+            self.findings.push(Finding::new(&PADDING_FILLED, message).at(table_end + filled as u64));
+        }
 
         // The size of an unknown type can only be guessed from the tensor that follows.
         let mut sorted = offsets.to_vec();
@@ -565,7 +622,11 @@ impl Header<'_> {
             // Behind an unknown type nothing is known to be misplaced.
             expected = match tensor.dtype {
                 DType::UNKNOWN => None,
-                _ => offset.checked_add(tensor.bytes).and_then(|next| next.checked_next_multiple_of(alignment)),
+                // No tensor can follow one that ends beyond what 64 bits can count.
+                _ => {
+                    let next = offset.checked_add(tensor.bytes);
+                    Some(next.and_then(|next| next.checked_next_multiple_of(alignment)).unwrap_or(u64::MAX))
+                }
             };
         }
         if outside > 0 {
@@ -577,6 +638,7 @@ impl Header<'_> {
         } else if end.checked_next_multiple_of(alignment).is_some_and(|end| end < len) {
             self.findings.push(Finding::new(&TRAILING, format!("{} bytes follow the last tensor", len - end)).at(end));
         }
+        Ok(())
     }
 
     fn finish(mut self) -> Container {

@@ -12,12 +12,18 @@ pub mod ggml;
 pub mod gguf;
 pub mod hdf5;
 pub mod json;
+pub mod keras;
+pub mod npy;
 pub mod onnx;
+pub mod pickle;
 pub(crate) mod protobuf;
 pub mod safetensors;
 pub mod sentencepiece;
+pub mod tar;
 pub mod tensorflow;
 pub mod text;
+pub mod torch;
+pub mod zip;
 
 use crate::error::Result;
 use crate::finding::Finding;

@@ -127,7 +127,7 @@ const SHOWN: usize = 2;
 fn table(out: &mut String, file: &FileBytes, width: usize, all: bool) {
     let ranges = file.ranges.container.ledger.ranges();
     let digits = thousands(file.bytes).len().max(5);
-    let room = width.saturating_sub(digits * 2 + 18).max(16);
+    let room = width.saturating_sub(digits * 2 + 19).max(16);
     let _ =
         writeln!(out, "  {}", paint(DIM, format!("{:>digits$}  {:>digits$}  {:<11}  what", "start", "bytes", "kind")));
     let mut at = 0;
