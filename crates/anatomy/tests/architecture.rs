@@ -1,6 +1,7 @@
 //! The architecture against what transformers and llama.cpp themselves make of configurations, metadata and tensors.
 //!
 //! The data are made by `tools/architecture-data.py`.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests, outside of a test function")]
 
 use std::collections::BTreeMap;
 use std::io::Read;
