@@ -13,7 +13,7 @@ fn describe(path: &str) -> anatomy::Result<Value> {
     let source = Source::open(Path::new(path))?;
     let started = Instant::now();
     let (identity, container) = probe::open(&source)?;
-    let micros = started.elapsed().as_micros() as u64;
+    let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
     let tensors: Vec<Value> = container
         .tensors
         .iter()

@@ -223,10 +223,11 @@ fn sniff_bytes(first: &[u8], len: u64) -> Option<Sniff> {
 
 /// Decides from a trace of `source`, which is the `whole` file or its first part.
 fn judge(trace: &Trace, protocol: Option<u8>, source: &Source, whole: bool) -> Option<Sniff> {
-    // Text that happens to run to a full stop goes on as text.
+    // Text that happens to run to a full stop goes on as text; a second pickle makes sense as one.
     let text_follows = trace.end < source.len()
         && trace.calls.is_empty()
-        && source.read_up_to(trace.end, 1).is_ok_and(|next| next.iter().all(|byte| (9..127).contains(byte)));
+        && source.read_up_to(trace.end, 1).is_ok_and(|next| next.iter().all(|byte| (9..127).contains(byte)))
+        && run(source, trace.end).is_ok_and(|next| next.fault.is_some_and(|fault| !fault.cut));
     let cut = trace.fault.as_ref().is_some_and(|fault| fault.cut);
     let names = |global: &Global| {
         [global.module, global.name].iter().all(|part| part.is_none_or(|part| is_identifier(trace.str(part))))
@@ -237,7 +238,7 @@ fn judge(trace: &Trace, protocol: Option<u8>, source: &Source, whole: bool) -> O
         text(global.module) == "joblib.numpy_pickle" && text(global.name).ends_with("ArrayWrapper")
     });
     let what = match (protocol, trace.fault.is_some()) {
-        (Some(protocol), _) if trace.opcodes >= 2 || (whole && cut) => {
+        (Some(protocol), _) if trace.opcodes >= 2 || cut => {
             format!("it begins with the opcode PROTO {protocol}, and opcodes follow")
         }
         (None, false) if sane && trace.opcodes >= 3 && !text_follows => {
@@ -318,6 +319,24 @@ fn unpack_first(first: &[u8]) -> Option<(&'static str, Vec<u8>)> {
     (bytes.len() >= 2).then_some((method, bytes))
 }
 
+/// The first [`MAX_UNPACKED`] bytes of a compressed pickle.
+fn unpack(source: &Source, method: &str) -> Source {
+    use std::io::Read;
+    // Old joblib: `ZF`, the length in hexadecimal filled up with blanks, then the stream (whose first byte is `x`).
+    let head = source.read_up_to(0, 64).unwrap_or_default();
+    let start = head
+        .strip_prefix(b"ZF0x")
+        .map_or(0, |rest| 4 + rest.iter().take_while(|byte| byte.is_ascii_hexdigit() || **byte == b' ').count() as u64);
+    let packed = std::io::BufReader::with_capacity(64 * 1024, super::zip::Cursor { source, at: start });
+    let mut bytes = Vec::new();
+    // A stream that breaks off still gave its first bytes.
+    let _ = match method {
+        "gzip" => flate2::bufread::GzDecoder::new(packed).take(MAX_UNPACKED).read_to_end(&mut bytes),
+        _ => flate2::bufread::ZlibDecoder::new(packed).take(MAX_UNPACKED).read_to_end(&mut bytes),
+    };
+    Source::memory(source.name(), bytes)
+}
+
 fn open(source: &Source) -> Result<Container> {
     read(&FORMAT, source)
 }
@@ -330,6 +349,15 @@ fn open_joblib(source: &Source) -> Result<Container> {
         draft.add(0, source.len(), Kind::Code, format!("pickle, compressed with {method}"));
         let mut container = Container::new(&JOBLIB, draft.finish(source.len()));
         container.facts.push(("compression", method.to_string()));
+        let inner = read(&JOBLIB, &unpack(source, method))?;
+        container.facts.extend(inner.facts);
+        container.metadata = inner.metadata;
+        container.findings = inner.findings;
+        // Its arrays have no place in the compressed file.
+        container.tensors = inner.tensors;
+        for tensor in &mut container.tensors {
+            tensor.span = None;
+        }
         return Ok(container);
     }
     read(&JOBLIB, source)
