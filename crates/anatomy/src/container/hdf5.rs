@@ -12,7 +12,7 @@ use crate::source::Source;
 pub static FORMAT: Format = Format {
     id: "hdf5",
     name: "HDF5",
-    extensions: &["h5", "hdf5", "keras", "hdf"],
+    extensions: &["h5", "hdf5"],
     use_and_risk: "For Keras and science: arrays in folders. HDF5 runs no code, but Keras may rebuild Lambda layers from \
                    Python code stored in it.",
     probe,
