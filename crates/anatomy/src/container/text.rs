@@ -53,7 +53,8 @@ pub static OPENVINO: Format = Format {
     probe: |head| {
         let text = decode(head.first.get(..4096.min(head.first.len()))?)?;
         let net = net_tag(&text.text)?;
-        Match::new(score::LIKELY + 5, format!("XML whose root is `<net>`, version {}", attribute(net, "version")?))
+        let cut = if ends_with_net(head.source) { "" } else { "; the file is cut: `</net>` is missing" };
+        Match::new(score::LIKELY + 5, format!("XML whose root is `<net>`, version {}{cut}", attribute(net, "version")?))
     },
     open: |source| {
         let head = Head::read(source)?;
@@ -65,8 +66,7 @@ pub static OPENVINO: Format = Format {
             facts.extend(attribute(net, "name").map(|name| ("name", name.to_string())));
         }
         let mut container = whole(&OPENVINO, source, Kind::Code, "graph (XML)", facts);
-        let end = source.read_up_to(source.len().saturating_sub(64), 64)?;
-        if !String::from_utf8_lossy(&end).contains("</net>") {
+        if !ends_with_net(source) {
             container.findings.push(super::json::cut(source, "the XML is not complete"));
         }
         Ok(container)
@@ -358,6 +358,11 @@ fn net_tag(text: &str) -> Option<&str> {
     }
     let rest = rest.strip_prefix("<net")?;
     rest.starts_with(char::is_whitespace).then(|| rest.split('>').next().unwrap_or_default())
+}
+
+fn ends_with_net(source: &Source) -> bool {
+    let end = source.read_up_to(source.len().saturating_sub(64), 64);
+    end.is_ok_and(|end| end.windows(6).any(|window| window == b"</net>"))
 }
 
 fn attribute<'a>(tag: &'a str, name: &str) -> Option<&'a str> {
