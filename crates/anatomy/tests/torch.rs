@@ -1,6 +1,8 @@
 //! PyTorch, pickles, numpy, zip and tar: against what the reference libraries hold, and against hostile
 //! bytes. The files are made by `tools/make-torch-fixtures`; those in `data/lpips` are real (BSD-2-Clause).
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)] // helpers of tests
+
 use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

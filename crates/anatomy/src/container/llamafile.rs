@@ -58,7 +58,10 @@ fn open(source: &Source) -> Result<Container> {
     }
     draft.add(0, program_end, Kind::Code, "the program");
     container.facts.push(("members", archive.members.len().to_string()));
-    container.findings = archive.findings.finish();
+    // What stands before the archive is the program, not a gap.
+    let mut findings = archive.findings.finish();
+    findings.retain(|finding| finding.offset.is_none_or(|offset| offset >= program_end));
+    container.findings = findings;
     container.ledger = draft.finish_with(source.len(), |start, _| match start < program_end {
         true => (Kind::Code, Label::from("the program")),
         false => (Kind::Unexplained, Label::from("bytes that no member claims")),
@@ -83,32 +86,36 @@ fn open(source: &Source) -> Result<Container> {
 mod tests {
     use super::*;
 
+    fn size(bytes: &[u8]) -> u32 {
+        u32::try_from(bytes.len()).unwrap()
+    }
+
     /// A zip archive of one stored member behind a program, as `zipalign` of llamafile lays it out.
     fn file(program: &[u8], name: &str, data: &[u8]) -> Vec<u8> {
         let mut bytes = program.to_vec();
-        let header = bytes.len() as u32;
+        let header = size(&bytes);
         let mut fields = Vec::new();
         let mut crc = flate2::Crc::new();
         crc.update(data);
         fields.extend_from_slice(&[20, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
         fields.extend_from_slice(&crc.sum().to_le_bytes());
-        fields.extend_from_slice(&(data.len() as u32).to_le_bytes());
-        fields.extend_from_slice(&(data.len() as u32).to_le_bytes());
-        fields.extend_from_slice(&(name.len() as u16).to_le_bytes());
+        fields.extend_from_slice(&size(data).to_le_bytes());
+        fields.extend_from_slice(&size(data).to_le_bytes());
+        fields.extend_from_slice(&u16::try_from(name.len()).unwrap().to_le_bytes());
         fields.extend_from_slice(&[0, 0]);
         bytes.extend_from_slice(b"PK\x03\x04");
         bytes.extend_from_slice(&fields);
         bytes.extend_from_slice(name.as_bytes());
         bytes.extend_from_slice(data);
-        let directory = bytes.len() as u32;
+        let directory = size(&bytes);
         bytes.extend_from_slice(b"PK\x01\x02\x14\x00");
         bytes.extend_from_slice(&fields);
         bytes.extend_from_slice(&[0; 10]);
         bytes.extend_from_slice(&header.to_le_bytes());
         bytes.extend_from_slice(name.as_bytes());
-        let size = bytes.len() as u32 - directory;
+        let length = size(&bytes) - directory;
         bytes.extend_from_slice(b"PK\x05\x06\0\0\0\0\x01\0\x01\0");
-        bytes.extend_from_slice(&size.to_le_bytes());
+        bytes.extend_from_slice(&length.to_le_bytes());
         bytes.extend_from_slice(&directory.to_le_bytes());
         bytes.extend_from_slice(&[0, 0]);
         bytes
