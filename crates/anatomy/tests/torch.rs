@@ -5,6 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use anatomy::Severity;
 use anatomy::container::pickle::{self, CallKind, Value, Via, Visit};
 use anatomy::container::{Container, zip};
 use anatomy::ledger::Kind;
@@ -87,7 +88,7 @@ fn every_tensor_is_what_the_reference_libraries_say() {
         assert_eq!(container.ledger.total(Kind::Unexplained), 0, "{file}");
         assert!(!rules(&container).iter().any(|rule| rule.starts_with("zip-")), "{file}");
     }
-    assert_eq!((tensors, compared), (194, 126));
+    assert_eq!((tensors, compared), (202, 155));
 }
 
 #[test]
@@ -144,11 +145,13 @@ fn tied_and_view_tensors_share_one_range() {
 fn truncated_at_every_byte_keeps_its_format_and_says_so() {
     for file in fixtures() {
         let bytes = data(&file);
-        let (whole, container) = opened(bytes.clone());
-        let before = container.findings.len();
+        let (whole, _) = opened(bytes.clone());
         // From which byte on the format can be known: the magic, or the first member's name.
         let known = match whole.format.id {
-            "pytorch-zip" | "torchscript" => 64,
+            "pytorch-zip" => 64,
+            // The name of the first storage, or the pickle's first import.
+            "torchscript" => 160,
+            "pytorch-legacy" => 32,
             "npz" => 40,
             "pytorch-tar" => 2560,
             "nemo" => 2048,
@@ -167,7 +170,8 @@ fn truncated_at_every_byte_keeps_its_format_and_says_so() {
             let mostly = whole.format.id == "npz" && id == "zip";
             assert!(id == whole.format.id || gone || mostly, "{file} cut at {len} is {id}: {}", identity.evidence);
             let zeros = bytes[len..].iter().all(|byte| *byte == 0);
-            assert!(container.findings.len() > before || zeros || gone, "{file} cut at {len}: nothing is said");
+            let said = container.findings.iter().any(|finding| finding.severity() == Severity::Error);
+            assert!(said || zeros || gone, "{file} cut at {len}: nothing is said");
         }
     }
 }
