@@ -13,10 +13,12 @@ use anatomy::probe::{self, Identity};
 use anatomy::source::Source;
 use proptest::prelude::*;
 
+#[cfg(test)]
 fn data(file: &str) -> Vec<u8> {
     fs::read(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(file)).unwrap()
 }
 
+#[cfg(test)]
 fn fixtures() -> Vec<String> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/torch");
     let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -28,6 +30,7 @@ fn fixtures() -> Vec<String> {
 }
 
 /// Opens bytes and checks what must hold whatever they are.
+#[cfg(test)]
 fn open(bytes: Vec<u8>) -> Option<(Identity, Container)> {
     let len = bytes.len() as u64;
     let (identity, container) = probe::open(&Source::memory("test", bytes)).ok()?;
@@ -41,6 +44,7 @@ fn open(bytes: Vec<u8>) -> Option<(Identity, Container)> {
     Some((identity, container))
 }
 
+#[cfg(test)]
 fn opened(bytes: Vec<u8>) -> (Identity, Container) {
     open(bytes).expect("a format fits")
 }
@@ -49,6 +53,7 @@ fn rules(container: &Container) -> Vec<&'static str> {
     container.findings.iter().map(|finding| finding.rule.name).collect()
 }
 
+#[cfg(test)]
 fn crc(bytes: &[u8]) -> u64 {
     let mut sum = flate2::Crc::new();
     sum.update(bytes);
@@ -221,6 +226,7 @@ proptest! {
 
 // Pickles.
 
+#[cfg(test)]
 fn trace(bytes: &[u8]) -> pickle::Trace {
     pickle::run(&Source::memory("test", bytes.to_vec()), 0).unwrap()
 }
@@ -390,6 +396,7 @@ struct Zip {
     count: u16,
 }
 
+#[cfg(test)]
 impl Zip {
     fn add(mut self, name: &str, data: &[u8]) -> Self {
         let offset = u32::try_from(self.bytes.len()).unwrap();
@@ -416,6 +423,7 @@ impl Zip {
     }
 }
 
+#[cfg(test)]
 fn header(start: &[u8], name: &str, data: &[u8]) -> Vec<u8> {
     let sum = u32::try_from(crc(data)).unwrap().to_le_bytes();
     let size = u32::try_from(data.len()).unwrap().to_le_bytes();
@@ -506,6 +514,7 @@ fn an_archive_of_many_members_is_listed_once() {
 // Checkpoints made by hand.
 
 /// A pickle of one tensor `x` of floats over a storage of `elements`.
+#[cfg(test)]
 fn tensor_pickle(elements: u32, offset: u32, shape: &[u8], stride: &[u8]) -> Vec<u8> {
     let tuple =
         |numbers: &[u8]| [&b"("[..], &numbers.iter().flat_map(|n| [b'K', *n]).collect::<Vec<_>>(), b"t"].concat();
@@ -521,6 +530,7 @@ fn tensor_pickle(elements: u32, offset: u32, shape: &[u8], stride: &[u8]) -> Vec
     .concat()
 }
 
+#[cfg(test)]
 fn checkpoint(pickle: &[u8], storage: &[u8]) -> Container {
     opened(Zip::default().add("m/data.pkl", pickle).add("m/data/0", storage).add("m/version", b"3\n").finish()).1
 }
