@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
-use anatomy::ledger::Kind;
+use anatomy::ledger::{Kind, Label};
 use anatomy::{probe, source::Source};
 use serde_json::{Value, json};
 
@@ -33,10 +33,22 @@ fn describe(path: &str) -> anatomy::Result<Value> {
     });
     let metadata: Vec<String> =
         container.metadata.entries().iter().map(|entry| format!("{} = {:?}", entry.key, entry.value)).collect();
+    let external: Vec<Value> =
+        container.external.iter().map(|ext| json!([ext.path, ext.tensor, ext.span.start, ext.span.len])).collect();
+    let label = |label: &Label| match label {
+        Label::Text(text) => text.to_string(),
+        Label::Tensor(index) => format!("#{index}"),
+    };
+    let ranges: Vec<Value> = container
+        .ledger
+        .ranges()
+        .iter()
+        .map(|range| json!([range.start, range.end, range.kind.as_str(), label(&range.label)]))
+        .collect();
     let unexplained = container.ledger.total(Kind::Unexplained);
     Ok(json!({
         "path": path, "format": identity.format.id, "evidence": identity.evidence, "micros": micros,
-        "facts": container.facts, "metadata": metadata, "tensors": tensors, "findings": container.findings,
+        "facts": container.facts, "metadata": metadata, "external": external, "ranges": ranges, "tensors": tensors, "findings": container.findings,
         "ledger_exact": exact && end == source.len(), "unexplained": unexplained,
     }))
 }

@@ -44,6 +44,13 @@ pub struct Rule {
     pub help: &'static str,
 }
 
+impl Rule {
+    /// Whether it says that the file ends too early. Such rules are named `…-truncated` or `…-cut`.
+    pub fn means_cut(&self) -> bool {
+        self.name.ends_with("-truncated") || self.name.ends_with("-cut")
+    }
+}
+
 /// One occurrence of a [`Rule`], with its place.
 #[derive(Debug, Clone)]
 pub struct Finding {

@@ -5,18 +5,25 @@
 //! [`container::Container`] with a [`ledger`] in which every byte has one label. Everything after that is the same
 //! for every format.
 
+pub mod analysis;
+pub mod architecture;
 pub mod bytes;
+pub mod cache;
 pub mod container;
 pub mod dtype;
 pub mod error;
 pub mod finding;
 pub mod ledger;
 pub mod metadata;
+pub mod model;
 pub mod names;
+pub mod packing;
 pub mod probe;
+pub mod report;
 pub mod rules;
 pub mod source;
 pub mod tensor;
+pub mod tokenizer;
 
 pub use error::{Error, ErrorKind, Result};
 pub use finding::{Finding, Findings, Rule, Severity};

@@ -13,6 +13,8 @@ use crate::source::Source;
 /// All formats, most specific first.
 pub static FORMATS: &[&Format] = &[
     &container::safetensors::FORMAT,
+    &container::gguf::FORMAT,
+    &container::llamafile::FORMAT,
     &container::torch::archive::FORMAT,
     &container::torch::archive::TORCHSCRIPT,
     &container::torch::legacy::FORMAT,
@@ -25,6 +27,38 @@ pub static FORMATS: &[&Format] = &[
     &container::pickle::JOBLIB,
     &container::pickle::FORMAT,
     &container::zip::FORMAT,
+    &container::onnx::FORMAT,
+    &container::ggml::FORMAT,
+    &container::hdf5::FORMAT,
+    &container::flatbuffers::TFLITE,
+    &container::flatbuffers::EXECUTORCH,
+    &container::flax::FORMAT,
+    &container::tensorflow::SAVED_MODEL,
+    &container::tensorflow::CHECKPOINT,
+    &container::coreml::FORMAT,
+    &container::sentencepiece::FORMAT,
+    &container::json::NOTEBOOK,
+    &container::json::SAFETENSORS_INDEX,
+    &container::json::PYTORCH_INDEX,
+    &container::json::TOKENIZER,
+    &container::json::TEKKEN,
+    &container::json::CONFIG,
+    &container::json::JSON,
+    &container::compressed::GZIP,
+    &container::compressed::ZSTD,
+    &container::compressed::XZ,
+    &container::compressed::BZIP2,
+    &container::compressed::SEVEN_ZIP,
+    &container::executable::ELF,
+    &container::executable::PE,
+    &container::text::GIT_LFS,
+    &container::text::HTML,
+    &container::text::OPENVINO,
+    &container::text::TIKTOKEN,
+    &container::text::PYTHON,
+    &container::text::TEXT,
+    &container::text::EMPTY,
+    &container::text::UNKNOWN,
 ];
 
 /// How sure a probe is.
@@ -61,6 +95,8 @@ pub struct Head<'a> {
     pub source: &'a Source,
     /// The first bytes, up to [`Head::SIZE`].
     pub first: Vec<u8>,
+    /// What the first bytes are as JSON, found once for all the formats that are JSON.
+    pub(crate) json: OnceCell<Option<container::json::Sort>>,
     zip: OnceCell<Option<Listing>>,
 }
 
@@ -70,7 +106,8 @@ impl<'a> Head<'a> {
 
     /// Reads the first bytes.
     pub fn read(source: &'a Source) -> Result<Self> {
-        Ok(Head { source, first: source.read_up_to(0, Self::SIZE)?, zip: OnceCell::new() })
+        let first = source.read_up_to(0, Self::SIZE)?;
+        Ok(Head { source, first, json: OnceCell::new(), zip: OnceCell::new() })
     }
 
     /// The names in the zip archive that this file is; read once for all formats that are archives.
@@ -162,4 +199,18 @@ pub fn open(source: &Source) -> Result<(Identity, Container)> {
     let identity = identify(source)?;
     let container = (identity.format.open)(source).map_err(|error| error.in_file(source.name()))?;
     Ok((identity, container))
+}
+
+/// As [`identify`], and says in the evidence where the file is cut: for that the headers are read too.
+pub fn identify_with_cut(source: &Source) -> Result<Identity> {
+    let mut identity = identify(source)?;
+    if identity.evidence.contains("is cut") {
+        return Ok(identity);
+    }
+    if let Ok(container) = (identity.format.open)(source)
+        && let Some(finding) = container.findings.iter().find(|finding| finding.rule.means_cut())
+    {
+        identity.evidence = format!("{}; the file is cut: {}", identity.evidence, finding.message);
+    }
+    Ok(identity)
 }

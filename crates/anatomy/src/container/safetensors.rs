@@ -69,8 +69,9 @@ static UNALIGNED: Rule = Rule {
 static METADATA_INVALID: Rule = Rule {
     name: "safetensors-metadata-invalid",
     severity: Severity::Error,
-    why: "`__metadata__` must map text to text; the reference reader refuses anything else.",
-    help: "rewrite the metadata as strings",
+    why: "`__metadata__` must be one object that maps text to text; the reference reader refuses anything else, and \
+          where it stands twice readers disagree about which one counts.",
+    help: "rewrite the metadata as strings, once",
 };
 static METADATA_DUPLICATE: Rule = Rule {
     name: "safetensors-metadata-duplicate",
@@ -131,8 +132,16 @@ static TRAILING: Rule = Rule {
 static NAME_ODD: Rule = Rule {
     name: "safetensors-name-odd",
     severity: Severity::Warning,
-    why: "A tensor's name is empty, very long, or holds control characters, which no program writes by itself.",
+    why: "A tensor's name is empty, longer than 256 bytes, holds control characters, or climbs out of a folder like a \
+          path; no program writes such names by itself, and some use names as file names.",
     help: "look at the name with --json before you print it to a terminal",
+};
+
+static SHAPE_ODD: Rule = Rule {
+    name: "safetensors-shape-odd",
+    severity: Severity::Warning,
+    why: "A tensor has more than eight dimensions, which most programs have no room for.",
+    help: "get the file from its author again, or save the tensor with fewer dimensions",
 };
 
 /// The rules of this reader.
@@ -153,7 +162,15 @@ pub static RULES: &[&Rule] = &[
     &HOLE,
     &TRAILING,
     &NAME_ODD,
+    &SHAPE_ODD,
 ];
+
+/// The reference reader refuses entries nested deeper than this, as its JSON library does.
+const MAX_DEPTH: usize = 127;
+/// More dimensions than any framework has room for.
+const MAX_DIMS: usize = 8;
+/// Names longer than this are odd, in bytes.
+const MAX_NAME: usize = 256;
 
 fn probe(head: &Head) -> Option<Match> {
     let length = head.u64(0)?;
@@ -161,15 +178,17 @@ fn probe(head: &Head) -> Option<Match> {
     // The specification demands `{` as the first byte; the reference reader allows blanks before it.
     let blanks = rest.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
     let body = rest.get(blanks..)?;
-    // A header of a few bytes must be JSON as a whole; a length over any sense is another format's.
-    if length < 2 || length > 1 << 40 || body.first() != Some(&b'{') {
+    // No real length fills its upper bytes; text does, so there they must be no text.
+    let text = |byte: &u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace();
+    let absurd = length > 1 << 40 && head.first.iter().take(8).all(text);
+    if length < 2 || absurd || body.first() != Some(&b'{') {
         return None;
     }
     let inside = body.get(1..)?.iter().find(|byte| !byte.is_ascii_whitespace());
     if !matches!(inside, Some(b'"' | b'}') | None) {
         return None;
     }
-    let start = 8 + length;
+    let start = length.saturating_add(8);
     let mut evidence = format!("the first 8 bytes give a header of {length} bytes, and it begins with `{{`");
     if start > head.len() {
         evidence.push_str(&format!("; the file is cut: it ends at byte {}, within the header", head.len()));
@@ -192,31 +211,47 @@ fn open(source: &Source) -> Result<Container> {
     }
     let bytes = source.read_up_to(8, length.min(MAX_HEADER))?;
     let complete = bytes.len() as u64 == length;
-    let text = match std::str::from_utf8(&bytes) {
-        Ok(text) => text,
+    let valid = match std::str::from_utf8(&bytes) {
+        Ok(_) => bytes.len(),
         Err(error) => {
             // A cut may fall within a character; anything else is a fault.
             if complete || error.error_len().is_some() {
                 let at = 8 + error.valid_up_to() as u64;
                 findings.push(Finding::new(&HEADER_BROKEN, "the header is not UTF-8 text").at(at));
             }
-            bytes.get(..error.valid_up_to()).and_then(|valid| std::str::from_utf8(valid).ok()).unwrap_or_default()
+            error.valid_up_to()
         }
     };
+    let text = bytes.get(..valid).and_then(|valid| std::str::from_utf8(valid).ok()).unwrap_or_default();
 
-    let mut header = Header { text, names: HashSet::new(), tensors: Vec::new(), metadata: Metadata::new(), findings };
+    let mut header = Header {
+        text,
+        whole: false,
+        names: HashSet::new(),
+        has_metadata: false,
+        tensors: Vec::new(),
+        metadata: Metadata::new(),
+        findings,
+    };
     let mut json = serde_json::Deserializer::from_str(text);
     let parsed = json.deserialize_map(&mut header).and_then(|()| json.end());
-    if let Err(error) = parsed
-        && complete
-    {
-        let at = 8 + offset_of(text, &error);
-        header.findings.push(Finding::new(&HEADER_BROKEN, plain(&error)).at(at));
-    }
-    if !text.starts_with('{') {
+    // Where the JSON stops making sense: behind the whole of it, or at the fault.
+    let end = match parsed {
+        Ok(()) => text.trim_end().len(),
+        Err(error) => {
+            let at = offset_of(text, &error);
+            // The end of the text is a fault of its own only where the header was read to its end.
+            if complete && valid == bytes.len() || !error.is_eof() {
+                header.findings.push(Finding::new(&HEADER_BROKEN, plain(&error)).at(8 + at as u64));
+            }
+            if error.is_eof() { text.len() } else { at }
+        }
+    };
+    header.whole = complete && valid == bytes.len() && end == text.trim_end().len();
+    if !text.starts_with('{') && text.trim_start().starts_with('{') {
         header.findings.push(Finding::new(&HEADER_ODD, "blanks stand before the header's `{`").at(8));
     }
-    Ok(header.finish(source, start))
+    Ok(header.finish(source, 8 + end as u64, start))
 }
 
 /// The words of a JSON error without its line and column, which mean nothing in a header of one line.
@@ -226,9 +261,41 @@ fn plain(error: &serde_json::Error) -> String {
 }
 
 /// Byte offset within `text` of a JSON error, which counts lines and columns from 1.
-fn offset_of(text: &str, error: &serde_json::Error) -> u64 {
+fn offset_of(text: &str, error: &serde_json::Error) -> usize {
     let before: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
-    (before + error.column().saturating_sub(1)).min(text.len()) as u64
+    (before + error.column().saturating_sub(1)).min(text.len())
+}
+
+/// The first 80 characters of a name that may be long.
+fn shorten(text: &str) -> &str {
+    text.char_indices().nth(80).and_then(|(end, _)| text.get(..end)).unwrap_or(text)
+}
+
+/// A shape in words, without its tail where it is absurdly long.
+fn shape_text(shape: &[u64]) -> String {
+    match shape.get(..MAX_DIMS) {
+        Some(first) if shape.len() > MAX_DIMS => format!("{first:?} and {} more dimensions", shape.len() - MAX_DIMS),
+        _ => format!("{shape:?}"),
+    }
+}
+
+/// How deep arrays and objects are nested in a valid JSON text.
+fn depth(json: &str) -> usize {
+    let (mut depth, mut deepest, mut quoted, mut escaped) = (0usize, 0, false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b'[' | b'{' if !quoted => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' if !quoted => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
 }
 
 /// A tensor's entry, as the specification has it.
@@ -253,7 +320,10 @@ struct WideEntry<'a> {
 /// What the header holds, gathered while its JSON is read, so that a cut header yields what it can.
 struct Header<'a> {
     text: &'a str,
+    /// Whether the header was read to its end, so that what no tensor claims is really nobody's.
+    whole: bool,
     names: HashSet<Cow<'a, str>>,
+    has_metadata: bool,
     tensors: Vec<Tensor>,
     metadata: Metadata,
     findings: Findings,
@@ -272,8 +342,7 @@ impl<'de> Visitor<'de> for &mut Header<'de> {
 
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<(), M::Error> {
         while let Some((Key(name), value)) = map.next_entry::<Key, &'de RawValue>()? {
-            // Where the value stands in the file: it is a part of the header's text.
-            let at = 8 + (value.get().as_ptr() as usize).saturating_sub(self.text.as_ptr() as usize) as u64;
+            let at = self.place(value);
             if name == "__metadata__" {
                 self.read_metadata(value, at);
             } else {
@@ -310,7 +379,16 @@ impl<'de> Deserialize<'de> for Pairs<'de> {
 }
 
 impl<'a> Header<'a> {
+    /// Where a value stands in the file: it is a part of the header's text.
+    fn place(&self, value: &RawValue) -> u64 {
+        8 + (value.get().as_ptr() as usize).saturating_sub(self.text.as_ptr() as usize) as u64
+    }
+
     fn read_metadata(&mut self, value: &'a RawValue, at: u64) {
+        if self.has_metadata {
+            self.findings.push(Finding::new(&METADATA_INVALID, "`__metadata__` stands more than once").at(at));
+        }
+        self.has_metadata = true;
         let pairs = match serde_json::from_str::<Pairs>(value.get()) {
             Ok(Pairs(pairs)) => pairs,
             Err(error) => {
@@ -319,15 +397,16 @@ impl<'a> Header<'a> {
             }
         };
         for (key, value) in pairs {
+            let at = self.place(value);
             match serde_json::from_str::<String>(value.get()) {
                 Ok(text) => {
                     if !self.metadata.push_text(&*key, text) {
-                        let message = format!("the metadata key {key:?} stands more than once");
+                        let message = format!("the metadata key {:?} stands more than once", shorten(&key));
                         self.findings.push(Finding::new(&METADATA_DUPLICATE, message).at(at));
                     }
                 }
                 Err(_) => {
-                    let message = format!("the value of the metadata key {key:?} is not text");
+                    let message = format!("the value of the metadata key {:?} is not text", shorten(&key));
                     self.findings.push(Finding::new(&METADATA_INVALID, message).at(at));
                 }
             }
@@ -335,42 +414,51 @@ impl<'a> Header<'a> {
     }
 
     fn read_tensor(&mut self, name: Cow<'a, str>, value: &'a RawValue, at: u64) {
+        let label = shorten(&name);
         let entry = serde_json::from_str::<Entry>(value.get()).or_else(|strict| {
             let wide = serde_json::from_str::<WideEntry>(value.get())?;
-            let message = format!("the entry of tensor {name:?} has {}", plain(&strict));
+            if depth(value.get()) >= MAX_DEPTH {
+                return Err(serde::de::Error::custom(format!("its entry is nested {} deep", depth(value.get()))));
+            }
+            let message = format!("the entry of tensor {label:?} has {}", shorten(&plain(&strict)));
             self.findings.push(Finding::new(&HEADER_ODD, message).at(at).tensor(&*name));
             Ok(Entry { dtype: wide.dtype, shape: wide.shape, data_offsets: wide.data_offsets })
         });
         let Entry { dtype, shape, data_offsets: [from, to] } = match entry {
             Ok(entry) => entry,
             Err::<_, serde_json::Error>(error) => {
-                let message = format!("tensor {name:?} cannot be read: {}", plain(&error));
+                let message = format!("tensor {label:?} cannot be read: {}", shorten(&plain(&error)));
                 self.findings.push(Finding::new(&TENSOR_INVALID, message).at(at).tensor(&*name));
                 return;
             }
         };
-        if name.is_empty() || name.len() > 1024 || name.chars().any(char::is_control) {
+        let climbs = name.starts_with('/') || name.split(['/', '\\']).any(|part| part == "..");
+        if name.is_empty() || name.len() > MAX_NAME || climbs || name.chars().any(char::is_control) {
             let message = match name.len() {
                 0 => "a tensor has no name".to_string(),
-                length => format!("a tensor has an odd name of {length} bytes"),
+                length => format!("a tensor has an odd name of {length} bytes: {label:?}"),
             };
             self.findings.push(Finding::new(&NAME_ODD, message).at(at).tensor(&*name));
         }
         if from > to {
-            let message = format!("tensor {name:?} ends at {to}, before its begin at {from}");
+            let message = format!("tensor {label:?} ends at {to}, before its begin at {from}");
             self.findings.push(Finding::new(&TENSOR_INVALID, message).at(at).tensor(&*name));
             return;
+        }
+        if shape.len() > MAX_DIMS {
+            let message = format!("tensor {label:?} has {} dimensions", shape.len());
+            self.findings.push(Finding::new(&SHAPE_ODD, message).at(at).tensor(&*name));
         }
         let known = DType::from_safetensors(&dtype);
         match known {
             None => {
-                let message = format!("tensor {name:?} has the unknown type {dtype:?}");
+                let message = format!("tensor {label:?} has the unknown type {:?}", shorten(&dtype));
                 self.findings.push(Finding::new(&DTYPE_UNKNOWN, message).at(at).tensor(&*name));
             }
             Some(known) => self.check_size(&name, known, &shape, to - from, at),
         }
         if !self.names.insert(name.clone()) {
-            let message = format!("the tensor name {name:?} stands more than once");
+            let message = format!("the tensor name {label:?} stands more than once");
             self.findings.push(Finding::new(&TENSOR_DUPLICATE, message).at(at).tensor(&*name));
         }
         // Offsets count from the end of the header; `finish` makes them count from the file's begin.
@@ -388,25 +476,34 @@ impl<'a> Header<'a> {
         let elements = checked_elements(shape);
         let need = elements.and_then(|elements| dtype.bytes(elements));
         let whole = elements.is_some_and(|elements| elements.is_multiple_of(dtype.block().max(1)));
+        let label = shorten(name);
         let message = match need {
-            None => format!("the shape {shape:?} of tensor {name:?} has more elements than 64 bits can count"),
-            Some(need) if need != have => {
-                format!("tensor {name:?} needs {need} bytes for {} {shape:?}, but has {have}", dtype.name())
+            None => {
+                let shape = shape_text(shape);
+                format!("the shape {shape} of tensor {label:?} has more elements than 64 bits can count")
             }
-            Some(_) if !whole => format!("tensor {name:?} does not fill its last byte"),
+            Some(need) if need != have => {
+                let shape = shape_text(shape);
+                format!("tensor {label:?} needs {need} bytes for {} {shape}, but has {have}", dtype.name())
+            }
+            Some(_) if !whole => format!("tensor {label:?} does not fill its last byte"),
             Some(_) => return,
         };
         self.findings.push(Finding::new(&SIZE_MISMATCH, message).at(at).tensor(name));
     }
 
-    /// Places the tensors in the file and makes the ledger; `start` is where the header ends.
-    fn finish(mut self, source: &Source, start: u64) -> Container {
+    /// Places the tensors in the file and makes the ledger; `text_end` is where the header's JSON ends or breaks
+    /// off, `start` where its declared length ends.
+    fn finish(mut self, source: &Source, text_end: u64, start: u64) -> Container {
         let len = source.len();
         let mut draft = Draft::new();
         draft.add(0, 8, Kind::Magic, "header length");
-        let text_end = 8 + self.text.trim_end().len() as u64;
         draft.add(8, text_end, Kind::Header, "names, types, shapes and offsets of the tensors (JSON)");
-        draft.add(text_end, start.min(len), Kind::Padding, "blanks after the header");
+        // Only blanks may follow the JSON; behind a fault anything may hide.
+        match self.whole {
+            true => draft.add(text_end, start, Kind::Padding, "blanks after the header"),
+            false => draft.add(text_end, start, Kind::Unexplained, "what follows the fault in the header"),
+        }
 
         let mut order: Vec<usize> = (0..self.tensors.len()).collect();
         for (index, tensor) in self.tensors.iter_mut().enumerate() {
@@ -424,11 +521,13 @@ impl<'a> Header<'a> {
         for index in &order {
             let span = place(index);
             let name = self.tensors.get(*index).map(|tensor| tensor.name.as_str()).unwrap_or_default();
-            if span.start > at {
-                let message = format!("{} bytes before tensor {name:?} belong to no tensor", span.start - at);
+            let label = shorten(name);
+            if span.start > at && self.whole {
+                let message = format!("{} bytes before tensor {label:?} belong to no tensor", span.start - at);
                 self.findings.push(Finding::new(&HOLE, message).at(at).tensor(name));
-            } else if span.start < at && span.len > 0 {
-                let message = format!("tensor {name:?} begins {} bytes before the one before it ends", at - span.start);
+            } else if span.start < at {
+                let message =
+                    format!("tensor {label:?} begins {} bytes before the one before it ends", at - span.start);
                 self.findings.push(Finding::new(&OVERLAP, message).at(span.start).tensor(name));
             }
             outside += u64::from(span.end() > len);
@@ -440,7 +539,7 @@ impl<'a> Header<'a> {
                 order.len()
             );
             self.findings.push(Finding::new(&OFFSETS_OUTSIDE, message).at(len));
-        } else if at < len {
+        } else if at < len && self.whole {
             let message = format!("{} bytes follow the last tensor", len - at);
             self.findings.push(Finding::new(&TRAILING, message).at(at));
         }

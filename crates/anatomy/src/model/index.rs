@@ -1,0 +1,64 @@
+//! `*.safetensors.index.json` and `pytorch_model.bin.index.json`: which shard holds which tensor.
+//!
+//! Indexes reach 60 MB and half a million tensors, so the map is streamed and only the names of the
+//! shards are kept.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::source::Source;
+
+/// Indexes longer than this are refused, in bytes.
+const MAX_INDEX: u64 = 512 << 20;
+
+/// What an index says.
+#[derive(Debug, Deserialize)]
+pub(super) struct Index {
+    pub(super) weight_map: Shards,
+}
+
+/// The distinct shards of a `weight_map`, in the order of their names.
+#[derive(Debug)]
+pub(super) struct Shards(pub(super) Vec<String>);
+
+impl<'de> Deserialize<'de> for Shards {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ShardsVisitor;
+        impl<'de> Visitor<'de> for ShardsVisitor {
+            type Value = Shards;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("an object that maps tensor names to file names")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Shards, M::Error> {
+                let mut shards = HashSet::new();
+                while let Some((IgnoredAny, shard)) = map.next_entry::<IgnoredAny, std::borrow::Cow<str>>()? {
+                    if !shards.contains(&*shard) {
+                        shards.insert(shard.into_owned());
+                    }
+                }
+                let mut shards: Vec<String> = shards.into_iter().collect();
+                shards.sort();
+                Ok(Shards(shards))
+            }
+        }
+        deserializer.deserialize_map(ShardsVisitor)
+    }
+}
+
+/// Reads the shards' names.
+pub(super) fn read(source: &Source) -> Result<Vec<String>> {
+    if source.len() > MAX_INDEX {
+        let message = format!("an index of {} bytes; the limit is {MAX_INDEX}", source.len());
+        return Err(Error::new(ErrorKind::Limit, message).in_file(source.name()));
+    }
+    let bytes = source.read(0..source.len())?;
+    let index: Index = serde_json::from_slice(&bytes)
+        .map_err(|error| Error::malformed(format!("not a weight index: {error}")).in_file(source.name()))?;
+    Ok(index.weight_map.0)
+}

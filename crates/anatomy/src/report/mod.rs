@@ -1,0 +1,15 @@
+//! Reports: values that hold an answer, and their text for people. Each serialises to the JSON
+//! document of its command; its `text` method draws it with ANSI styles, which the caller strips
+//! where they are not wanted.
+
+mod bytes;
+mod identify;
+mod inspect;
+pub mod style;
+mod tensors;
+pub mod units;
+
+pub use bytes::Bytes;
+pub use identify::{Identify, IdentifyEntry};
+pub use inspect::{Inspect, RULES};
+pub use tensors::{Order, Selection, TensorRow, Tensors};

@@ -1,0 +1,13 @@
+//! NumPy arrays, alone and in archives.
+#![no_main]
+
+#[path = "../../crates/anatomy/tests/common/invariants.rs"]
+mod invariants;
+
+use invariants::check;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    check(Some("npy"), data);
+    check(Some("npz"), data);
+});

@@ -1,0 +1,12 @@
+//! Any bytes, read as whatever they seem to be.
+#![no_main]
+
+#[path = "../../crates/anatomy/tests/common/invariants.rs"]
+mod invariants;
+
+use invariants::check;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    check(None, data);
+});
