@@ -7,6 +7,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use anatomy::Severity;
 use anatomy::container::pickle::{self, CallKind, Value, Via, Visit};
 use anatomy::container::{Container, zip};
 use anatomy::ledger::Kind;
@@ -14,10 +15,12 @@ use anatomy::probe::{self, Identity};
 use anatomy::source::Source;
 use proptest::prelude::*;
 
+#[cfg(test)]
 fn data(file: &str) -> Vec<u8> {
     fs::read(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(file)).unwrap()
 }
 
+#[cfg(test)]
 fn fixtures() -> Vec<String> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/torch");
     let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -29,6 +32,7 @@ fn fixtures() -> Vec<String> {
 }
 
 /// Opens bytes and checks what must hold whatever they are.
+#[cfg(test)]
 fn open(bytes: Vec<u8>) -> Option<(Identity, Container)> {
     let len = bytes.len() as u64;
     let (identity, container) = probe::open(&Source::memory("test", bytes)).ok()?;
@@ -42,6 +46,7 @@ fn open(bytes: Vec<u8>) -> Option<(Identity, Container)> {
     Some((identity, container))
 }
 
+#[cfg(test)]
 fn opened(bytes: Vec<u8>) -> (Identity, Container) {
     open(bytes).expect("a format fits")
 }
@@ -50,6 +55,7 @@ fn rules(container: &Container) -> Vec<&'static str> {
     container.findings.iter().map(|finding| finding.rule.name).collect()
 }
 
+#[cfg(test)]
 fn crc(bytes: &[u8]) -> u64 {
     let mut sum = flate2::Crc::new();
     sum.update(bytes);
@@ -89,7 +95,7 @@ fn every_tensor_is_what_the_reference_libraries_say() {
         assert_eq!(container.ledger.total(Kind::Unexplained), 0, "{file}");
         assert!(!rules(&container).iter().any(|rule| rule.starts_with("zip-")), "{file}");
     }
-    assert_eq!((tensors, compared), (194, 126));
+    assert_eq!((tensors, compared), (202, 155));
 }
 
 #[test]
@@ -146,11 +152,13 @@ fn tied_and_view_tensors_share_one_range() {
 fn truncated_at_every_byte_keeps_its_format_and_says_so() {
     for file in fixtures() {
         let bytes = data(&file);
-        let (whole, container) = opened(bytes.clone());
-        let before = container.findings.len();
+        let (whole, _) = opened(bytes.clone());
         // From which byte on the format can be known: the magic, or the first member's name.
         let known = match whole.format.id {
-            "pytorch-zip" | "torchscript" => 64,
+            "pytorch-zip" => 64,
+            // The name of the first storage, or the pickle's first import.
+            "torchscript" => 160,
+            "pytorch-legacy" => 32,
             "npz" => 40,
             "pytorch-tar" => 2560,
             "nemo" => 2048,
@@ -169,7 +177,8 @@ fn truncated_at_every_byte_keeps_its_format_and_says_so() {
             let mostly = whole.format.id == "npz" && id == "zip";
             assert!(id == whole.format.id || gone || mostly, "{file} cut at {len} is {id}: {}", identity.evidence);
             let zeros = bytes[len..].iter().all(|byte| *byte == 0);
-            assert!(container.findings.len() > before || zeros || gone, "{file} cut at {len}: nothing is said");
+            let said = container.findings.iter().any(|finding| finding.severity() == Severity::Error);
+            assert!(said || zeros || gone, "{file} cut at {len}: nothing is said");
         }
     }
 }
@@ -219,6 +228,7 @@ proptest! {
 
 // Pickles.
 
+#[cfg(test)]
 fn trace(bytes: &[u8]) -> pickle::Trace {
     pickle::run(&Source::memory("test", bytes.to_vec()), 0).unwrap()
 }
@@ -388,6 +398,7 @@ struct Zip {
     count: u16,
 }
 
+#[cfg(test)]
 impl Zip {
     fn add(mut self, name: &str, data: &[u8]) -> Self {
         let offset = u32::try_from(self.bytes.len()).unwrap();
@@ -414,6 +425,7 @@ impl Zip {
     }
 }
 
+#[cfg(test)]
 fn header(start: &[u8], name: &str, data: &[u8]) -> Vec<u8> {
     let sum = u32::try_from(crc(data)).unwrap().to_le_bytes();
     let size = u32::try_from(data.len()).unwrap().to_le_bytes();
@@ -504,6 +516,7 @@ fn an_archive_of_many_members_is_listed_once() {
 // Checkpoints made by hand.
 
 /// A pickle of one tensor `x` of floats over a storage of `elements`.
+#[cfg(test)]
 fn tensor_pickle(elements: u32, offset: u32, shape: &[u8], stride: &[u8]) -> Vec<u8> {
     let tuple =
         |numbers: &[u8]| [&b"("[..], &numbers.iter().flat_map(|n| [b'K', *n]).collect::<Vec<_>>(), b"t"].concat();
@@ -519,6 +532,7 @@ fn tensor_pickle(elements: u32, offset: u32, shape: &[u8], stride: &[u8]) -> Vec
     .concat()
 }
 
+#[cfg(test)]
 fn checkpoint(pickle: &[u8], storage: &[u8]) -> Container {
     opened(Zip::default().add("m/data.pkl", pickle).add("m/data/0", storage).add("m/version", b"3\n").finish()).1
 }

@@ -4,7 +4,7 @@
 //! (those of CPython 3.11's `_pickle.c`, protocols 0 to 5), but an import yields a note of its name and a call
 //! a note of what would be called with what. Those notes are the [`Trace`].
 //!
-//! Time is linear in the pickle's bytes; memory is at most a small multiple of them: values lie in
+//! Time is linear in the pickle's bytes; memory is at most some thirty times them: values lie in
 //! one arena and refer to each other by number, so neither depth nor cycles matter.
 
 use std::borrow::Cow;
@@ -215,6 +215,8 @@ const MAX_NESTED: usize = 64;
 
 /// The value that stands for all beyond [`MAX_NODES`].
 const UNKNOWN: Id = Id(3);
+/// The empty tuple, which all share.
+const EMPTY: Id = Id(4);
 
 impl Trace {
     /// What a value is.
@@ -222,7 +224,7 @@ impl Trace {
         self.nodes.get(id.0 as usize).map_or(Value::Unknown, |node| node.value)
     }
 
-    /// Offset in the source of the opcode that made a value; 0 for `None`, `True` and `False`, which are shared.
+    /// Offset in the source of the opcode that made a value; 0 for `None`, `True`, `False` and `()`, which are shared.
     pub fn offset(&self, id: Id) -> u64 {
         self.nodes.get(id.0 as usize).map_or(0, |node| node.offset)
     }
@@ -336,7 +338,8 @@ pub fn run(source: &Source, start: u64) -> Result<Trace> {
         memo: HashMap::new(),
         outer: Vec::new(),
     };
-    for value in [Value::None, Value::Bool(false), Value::Bool(true), Value::Unknown] {
+    let empty = Value::Tuple(Items { start: 0, len: 0 });
+    for value in [Value::None, Value::Bool(false), Value::Bool(true), Value::Unknown, empty] {
         machine.trace.nodes.push(Node { offset: 0, value });
     }
     loop {
@@ -748,10 +751,7 @@ impl Machine<'_> {
             b']' => self.push(offset, Value::List),
             b'}' => self.push(offset, Value::Dict),
             0x8f => self.push(offset, Value::Set),
-            b')' => {
-                let id = self.tuple(offset, &[]);
-                self.stack.push(id);
-            }
+            b')' => self.stack.push(EMPTY),
             b't' => {
                 let items = self.pop_items()?;
                 let id = self.tuple(offset, &items);

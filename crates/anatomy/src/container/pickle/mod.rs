@@ -244,7 +244,11 @@ fn judge(trace: &Trace, protocol: Option<u8>, source: &Source, whole: bool) -> O
         (None, false) if sane && trace.opcodes >= 3 && !text_follows => {
             "it runs through as a pickle without a protocol header".into()
         }
-        (None, true) if sane && !trace.globals.is_empty() && (!trace.calls.is_empty() || trace.opcodes > 16) => {
+        (None, true)
+            if sane
+                && !trace.globals.is_empty()
+                && (!trace.calls.is_empty() || trace.opcodes > if cut { 5 } else { 16 }) =>
+        {
             format!("its first {} opcodes make sense as a pickle without a protocol header", trace.opcodes)
         }
         (None, true) if sane && cut && !whole && trace.opcodes > 1000 => {

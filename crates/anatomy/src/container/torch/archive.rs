@@ -39,7 +39,7 @@ pub static TORCHSCRIPT: Format = Format {
 const SHORT: u64 = 64;
 
 /// The folder within the archive and whether it is TorchScript.
-fn torch_folder(listing: &Listing) -> Option<(&str, bool)> {
+fn torch_folder<'a>(head: &Head, listing: &'a Listing) -> Option<(&'a str, bool)> {
     if let Some(folder) = listing.folder_of("constants.pkl") {
         return Some((folder, true));
     }
@@ -48,7 +48,11 @@ fn torch_folder(listing: &Listing) -> Option<(&str, bool)> {
         listing.names.iter().any(|name| name.strip_prefix(folder).is_some_and(|rest| rest.starts_with("code/")))
     };
     match folder {
-        Some(folder) => Some((folder, code(folder))),
+        Some(folder) => {
+            // `torch.save` writes its pickle first, TorchScript its storages.
+            let storage = || listing.names.first().is_some_and(|name| name.starts_with(&format!("{folder}data/")));
+            Some((folder, code(folder) || listing.cut && (is_program(head) || storage())))
+        }
         // Newer TorchScript writes its storages first; a cut file may have no more.
         None if listing.cut => {
             let first = listing.names.first()?;
@@ -60,9 +64,16 @@ fn torch_folder(listing: &Listing) -> Option<(&str, bool)> {
     }
 }
 
+/// Whether the pickle within the first bytes makes objects of a TorchScript program: all that tells one whose
+/// code is beyond the cut.
+fn is_program(head: &Head) -> bool {
+    let first = head.first.get(..4096).unwrap_or(&head.first);
+    first.windows(10).any(|window| window == b"c__torch__")
+}
+
 fn probe(head: &Head) -> Option<Match> {
     let listing = head.zip()?;
-    let (folder, script) = torch_folder(listing)?;
+    let (folder, script) = torch_folder(head, listing)?;
     if script {
         return None;
     }
@@ -71,11 +82,11 @@ fn probe(head: &Head) -> Option<Match> {
 
 fn probe_script(head: &Head) -> Option<Match> {
     let listing = head.zip()?;
-    let (folder, script) = torch_folder(listing)?;
+    let (folder, script) = torch_folder(head, listing)?;
     if !script {
         return None;
     }
-    let member = ["constants.pkl", "code/", "data/"]
+    let member = ["constants.pkl", "code/", "data.pkl", "data/"]
         .into_iter()
         .find(|member| listing.names.iter().any(|name| name.starts_with(&format!("{folder}{member}"))))?;
     Match::new(listing.score(), format!("{}, and has the member `{folder}{member}`", listing.evidence()))
