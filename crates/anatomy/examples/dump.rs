@@ -1,35 +1,63 @@
-//! Prints what the library reads from each file, one JSON document a line: the raw material of the checks in `tools/`.
+//! Prints what the library reads of each file, one JSON document a line: for scripts in `tools/` that
+//! compare it with the reference libraries, and for looking at it.
 
+use std::io::Write;
 use std::path::Path;
+use std::time::Instant;
 
-use anatomy::ledger::Label;
-use anatomy::source::Source;
-use serde_json::json;
+use anatomy::ledger::{Kind, Label};
+use anatomy::{probe, source::Source};
+use serde_json::{Value, json};
 
-#[allow(clippy::print_stdout)]
-fn main() {
+fn describe(path: &str) -> anatomy::Result<Value> {
+    let source = Source::open(Path::new(path))?;
+    let started = Instant::now();
+    let (identity, container) = probe::open(&source)?;
+    let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+    let tensors: Vec<Value> = container
+        .tensors
+        .iter()
+        .map(|tensor| {
+            json!({
+                "name": tensor.name, "dtype": tensor.dtype.name(), "shape": tensor.shape, "bytes": tensor.bytes,
+                "start": tensor.span.map(|span| span.start), "len": tensor.span.map(|span| span.len),
+                "storage": tensor.storage.map(|view| (view.storage, view.offset, view.extent)),
+            })
+        })
+        .collect();
+    let mut end = 0;
+    let exact = container.ledger.ranges().iter().all(|range| {
+        let follows = range.start == end && range.end > range.start;
+        end = range.end;
+        follows
+    });
+    let metadata: Vec<String> =
+        container.metadata.entries().iter().map(|entry| format!("{} = {:?}", entry.key, entry.value)).collect();
+    let external: Vec<Value> =
+        container.external.iter().map(|ext| json!([ext.path, ext.tensor, ext.span.start, ext.span.len])).collect();
+    let label = |label: &Label| match label {
+        Label::Text(text) => text.to_string(),
+        Label::Tensor(index) => format!("#{index}"),
+    };
+    let ranges: Vec<Value> = container
+        .ledger
+        .ranges()
+        .iter()
+        .map(|range| json!([range.start, range.end, range.kind.as_str(), label(&range.label)]))
+        .collect();
+    let unexplained = container.ledger.total(Kind::Unexplained);
+    Ok(json!({
+        "path": path, "format": identity.format.id, "evidence": identity.evidence, "micros": micros,
+        "facts": container.facts, "metadata": metadata, "external": external, "ranges": ranges, "tensors": tensors, "findings": container.findings,
+        "ledger_exact": exact && end == source.len(), "unexplained": unexplained,
+    }))
+}
+
+fn main() -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
     for path in std::env::args().skip(1) {
-        let opened = Source::open(Path::new(&path)).and_then(|source| anatomy::probe::open(&source));
-        let document = match opened {
-            Err(error) => json!({"path": path, "error": error.to_string()}),
-            Ok((identity, container)) => json!({
-                "path": path,
-                "format": identity.format.id,
-                "evidence": identity.evidence,
-                "facts": container.facts,
-                "tensors": container.tensors.iter().map(|tensor| json!({
-                    "name": tensor.name, "dtype": tensor.dtype.name(), "shape": tensor.shape, "bytes": tensor.bytes,
-                    "start": tensor.span.map(|span| span.start), "len": tensor.span.map(|span| span.len),
-                })).collect::<Vec<_>>(),
-                "metadata": container.metadata.entries().iter().map(|entry| json!([entry.key, format!("{:?}", entry.value)]))
-                    .collect::<Vec<_>>(),
-                "ranges": container.ledger.ranges().iter().map(|range| json!([range.start, range.end, range.kind.as_str(),
-                    match &range.label { Label::Text(text) => text.to_string(), Label::Tensor(index) => format!("#{index}") }]))
-                    .collect::<Vec<_>>(),
-                "external": container.external.iter().map(|e| json!([e.path, e.tensor, e.span.start, e.span.len])).collect::<Vec<_>>(),
-                "findings": container.findings,
-            }),
-        };
-        println!("{document}");
+        let line = describe(&path).unwrap_or_else(|error| json!({"path": path, "error": error.to_string()}));
+        writeln!(out, "{line}")?;
     }
+    Ok(())
 }

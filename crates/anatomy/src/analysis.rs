@@ -64,7 +64,12 @@ impl<'m> Analysis<'m> {
             .collect();
         let packing = packing::logical(&entries, model.config.as_ref());
         let rows = files.into_iter().zip(tensors).zip(packing.tensors).zip(parts);
-        let rows = rows.map(|(((file, tensor), logical), part)| Row { tensor, file, part, logical }).collect();
+        let mut rows: Vec<Row> =
+            rows.map(|(((file, tensor), logical), part)| Row { tensor, file, part, logical }).collect();
+        // Moments and averages of training are no numbers of the model.
+        for row in rows.iter_mut().filter(|row| row.part.stack == Stack::Training) {
+            row.logical.parameters = 0;
+        }
         Analysis { model, rows, schemes: packing.schemes.into_iter().map(|(scheme, ..)| scheme).collect() }
     }
 
@@ -81,12 +86,21 @@ impl<'m> Analysis<'m> {
 }
 
 impl Analysis<'_> {
-    /// Bytes of all tensors; what tensors share counts once.
+    /// Bytes of the model's own tensors; what tensors share counts once.
     pub fn stored_bytes(&self) -> u64 {
+        self.bytes_of(|row| row.part.stack != Stack::Training)
+    }
+
+    /// Bytes that training left in the file beside the model: optimizer states, moving averages.
+    pub fn training_bytes(&self) -> u64 {
+        self.bytes_of(|row| row.part.stack == Stack::Training)
+    }
+
+    fn bytes_of(&self, wanted: impl Fn(&Row) -> bool) -> u64 {
         let mut sum = 0u64;
         // Per file and storage, the views' places: tied tensors coincide, views may overlap.
         let mut shared: BTreeMap<(usize, u32), Vec<(u64, u64)>> = BTreeMap::new();
-        for row in &self.rows {
+        for row in self.rows.iter().filter(|row| wanted(row)) {
             match row.tensor.storage {
                 None => sum = sum.saturating_add(row.tensor.bytes),
                 Some(view) => {

@@ -3,13 +3,22 @@
 //! A name is a path: its words open places (`self_attn`, `experts`, `vision_tower`) and at last name a part
 //! (`q_proj`, `w2`). The vocabulary is the tables in `words.rs`; the matcher here walks a name once from the left,
 //! to know the place of each word, and once from the right, to find the word that says most.
+//!
+//! Where the field itself is of two minds:
+//! - The gate of a shared expert scales that expert: it counts with the shared experts, not with the router.
+//! - A mixer that keeps a state (Mamba, RWKV, xLSTM, RG-LRU, gated delta nets, LFM2's short convolutions) is
+//!   `state_space` as a whole, its queries, keys and values included; norms are `norm` everywhere in the language model.
+//! - Qwen-VL's `visual.merger` and its like are connectors: `projector`.
+//! - Tables per layer (Gemma 3n) and their projections are embeddings.
+//! - Hyper-connections, AltUp, residual scales and the projection of a next-token layer have no role of their own:
+//!   `other`, with a component that names them. An unknown name is `other` without a component.
 
 mod collapse;
 mod words;
 
-use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
+use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use serde::Serialize;
 
 pub use collapse::{Row, collapse};
@@ -231,52 +240,81 @@ pub fn parse_all<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<Part> {
     parts.into_iter().map(|(part, _)| part).collect()
 }
 
-/// Writes a name's pattern: words joined by dots, each number that is a word of its own as `#`. TensorFlow and old
-/// ggml names (`model/h0/attn/c_attn/w`, `bert/encoder/layer_._0/…/kernel:0`) and kohya's flattened ones
-/// (`lora_te_text_model_encoder_layers_0_mlp_fc1`) are brought to that form.
+/// Writes a name's pattern: words joined by dots, each number that is a word of its own as `#`.
 fn strip(name: &str, pattern: &mut String) -> Numbers {
     pattern.clear();
     let mut numbers = Numbers::default();
-    let slashed = name.contains('/');
-    let flattened = name.starts_with("lora_") || name.starts_with("lycoris_");
-    let (name, separator) =
-        if slashed { (name.split_once(':').map_or(name, |(name, _)| name), '/') } else { (name, '.') };
-    for (position, word) in name.split(separator).enumerate() {
-        if position > 0 {
-            pattern.push('.');
+    let bytes = name.as_bytes();
+    if bytes.contains(&b'/') || is_flattened(name) {
+        strip_foreign(name, pattern, &mut numbers);
+        return numbers;
+    }
+    let mut copied = 0;
+    let mut start = 0;
+    for end in 0..=bytes.len() {
+        if bytes.get(end).is_some_and(|byte| *byte != b'.') {
+            continue;
         }
+        // Most words do not even begin with a digit.
+        if bytes.get(start).is_some_and(u8::is_ascii_digit)
+            && let Some(word) = name.get(start..end).filter(|word| is_number(word))
+        {
+            pattern.push_str(name.get(copied..start).unwrap_or_default());
+            pattern.push('#');
+            numbers.push(word);
+            copied = end;
+        }
+        start = end + 1;
+    }
+    pattern.push_str(name.get(copied..).unwrap_or_default());
+    numbers
+}
+
+/// Whether a name is of kohya's scripts or LyCORIS, which join a module's path with `_`.
+fn is_flattened(name: &str) -> bool {
+    name.starts_with("lora_") || name.starts_with("lycoris_")
+}
+
+/// Brings other worlds' names to the same form: TensorFlow's and old ggml's (`model/h0/attn/c_attn/w`,
+/// `bert/encoder/layer_._0/…/kernel:0`), and flattened ones (`lora_te_text_model_encoder_layers_0_mlp_fc1.alpha`).
+fn strip_foreign(name: &str, pattern: &mut String, numbers: &mut Numbers) {
+    let put = |pattern: &mut String, numbers: &mut Numbers, word: &str| {
         if is_number(word) {
             pattern.push('#');
             numbers.push(word);
-        } else if slashed {
-            let stem = word.trim_end_matches(|c: char| c.is_ascii_digit());
-            let layer = stem.trim_end_matches(['_', '.']);
-            let digits = word.get(stem.len()..).filter(|_| VOCABULARY.is_layer(layer));
-            match digits.filter(|digits| is_number(digits)) {
-                Some(digits) => {
-                    pattern.push_str(layer);
-                    pattern.push_str(".#");
-                    numbers.push(digits);
-                }
-                None => pattern.push_str(word),
-            }
-        } else if flattened && position == 0 {
-            for (position, piece) in word.split('_').enumerate() {
-                if position > 0 {
-                    pattern.push(if is_number(piece) || pattern.ends_with('#') { '.' } else { '_' });
-                }
-                if is_number(piece) {
-                    pattern.push('#');
-                    numbers.push(piece);
-                } else {
-                    pattern.push_str(piece);
-                }
-            }
         } else {
             pattern.push_str(word);
         }
+    };
+    if !name.contains('/') {
+        let (module, rest) = name.split_once('.').unwrap_or((name, ""));
+        for (position, word) in module.split('_').enumerate() {
+            if position > 0 {
+                pattern.push(if is_number(word) || pattern.ends_with('#') { '.' } else { '_' });
+            }
+            put(pattern, numbers, word);
+        }
+        for word in rest.split('.').filter(|word| !word.is_empty()) {
+            pattern.push('.');
+            put(pattern, numbers, word);
+        }
+        return;
     }
-    numbers
+    let name = name.split_once(':').map_or(name, |(name, _)| name);
+    for (position, word) in name.split('/').enumerate() {
+        if position > 0 {
+            pattern.push('.');
+        }
+        let stem = word.trim_end_matches(|c: char| c.is_ascii_digit());
+        let layer = stem.trim_end_matches(['_', '.']);
+        if stem.len() < word.len() && VOCABULARY.layers.contains(layer) {
+            pattern.push_str(layer);
+            pattern.push('.');
+            put(pattern, numbers, word.get(stem.len()..).unwrap_or_default());
+        } else {
+            put(pattern, numbers, word);
+        }
+    }
 }
 
 fn is_number(word: &str) -> bool {
@@ -333,10 +371,6 @@ impl Vocabulary {
                 .collect(),
         }
     }
-
-    fn is_layer(&self, word: &str) -> bool {
-        self.layers.contains(word)
-    }
 }
 
 /// One word of a pattern: where it begins and ends, and the place in which it stands.
@@ -358,7 +392,7 @@ fn read(pattern: &str) -> Reading {
     let mut numbers = 0;
     let mut stack = None;
     let mut tower = None;
-    let mut adapter = pattern.starts_with("lora_") || pattern.starts_with("lycoris_");
+    let mut adapter = is_flattened(pattern);
     let mut layer_end = 0;
     let mut block_end = 0;
     let mut start = 0;
@@ -369,7 +403,7 @@ fn read(pattern: &str) -> Reading {
         if text == "#" {
             // In kohya's flattened names the word is the last piece of many: `lora_unet_down_blocks`.
             let counted = if adapter { before.rsplit('_').next().unwrap_or(before) } else { before };
-            if layer.is_none() && vocabulary.is_layer(counted) {
+            if layer.is_none() && vocabulary.layers.contains(counted) {
                 layer = Some(numbers);
                 layer_end = end;
                 block_end = end;
@@ -384,7 +418,8 @@ fn read(pattern: &str) -> Reading {
                 stack = vocabulary.stacks.get(text).copied();
             }
             let towers = vocabulary.towers.get(text).map(Vec::as_slice).unwrap_or_default();
-            if let Some((_, found)) = towers.iter().find(|(first_only, _)| !first_only || words.is_empty())
+            let first = words.is_empty() && end < pattern.len();
+            if let Some((_, found)) = towers.iter().find(|(first_only, _)| !first_only || first)
                 && tower != Some(Tower::Training)
             {
                 tower = Some(*found);
@@ -436,7 +471,7 @@ fn read(pattern: &str) -> Reading {
 fn meaning(pattern: &str, words: &[Word], index: usize) -> Option<(Role, &'static str, bool)> {
     let word = words.get(index)?;
     let end = word.start + word.text.len();
-    // Longer keys first. Each begins at a word further left, whose place counts.
+    // Longer keys first.
     let first = (index + 1).saturating_sub(LONGEST_KEY);
     for from in words.get(first..=index)? {
         let key = pattern.get(from.start..end)?;
@@ -446,8 +481,8 @@ fn meaning(pattern: &str, words: &[Word], index: usize) -> Option<(Role, &'stati
                 return Some((*role, component, true));
             }
             let rows = VOCABULARY.parts.get(key).map(Vec::as_slice).unwrap_or_default();
-            if let Some((_, _, role, component)) = rows.iter().find(|row| row.1 & from.place != 0) {
-                return Some((settle(*role, from.place), cross(component, from.place), false));
+            if let Some((_, _, role, component)) = rows.iter().find(|row| row.1 & word.place != 0) {
+                return Some((settle(*role, word.place), cross(component, word.place), false));
             }
         }
     }

@@ -8,9 +8,9 @@
 //! Layouts are those of AutoGPTQ/GPTQModel, AutoAWQ, bitsandbytes, compressed-tensors, NVIDIA ModelOpt, OpenAI's
 //! gpt-oss, MLX, HQQ, AQLM, Quanto, EETQ and BitNet, as their libraries write them.
 
-use std::collections::HashMap;
 use std::fmt;
 
+use foldhash::{HashMap, HashMapExt};
 use serde_json::Value;
 
 use crate::dtype::{Class, DType};
@@ -136,12 +136,12 @@ const SIDES_OF: &[(&str, &[&str])] = &[
     ("scales", &["qweight", "weight", "codes"]),
     ("biases", &["weight"]),
     ("codebooks", &["codes"]),
-    ("scale", &["weight", "W_q", ""]),
+    ("scale", &["weight", "qweight", "W_q", ""]),
     ("scale_inv", &["weight", ""]),
     ("zero", &["W_q"]),
     ("meta", &["W_q"]),
-    ("_scale", &["_data"]),
-    ("_shift", &["_data"]),
+    ("_scale", &["_data", "_data._data"]),
+    ("_shift", &["_data", "_data._data"]),
 ];
 
 /// The last words under which schemes keep a weight's scales.
@@ -153,6 +153,11 @@ const SCALE_ENDINGS: &[&str] = &[".scale", "_weight_scale", "_scale"];
 /// Whether a tensor makes it worth looking for others beside it.
 fn may_pack(tensor: &Tensor) -> bool {
     tensor.dtype.class() != Class::Float || tensor.name.ends_with("scale") || tensor.name.ends_with("scales")
+}
+
+/// Whether a weight is of a type that needs scales.
+fn is_packed(weight: &Tensor) -> bool {
+    weight.dtype.class() != Class::Float || is_f8(weight.dtype)
 }
 
 fn is_f8(dtype: DType) -> bool {
@@ -219,6 +224,8 @@ impl Reader<'_> {
             || SIDE_ENDINGS.iter().any(|ending| leaf.ends_with(ending))
             || CACHE_SCALES.contains(&leaf) && tensor.elements() == 1
             || tensor.name.contains(".quant_state.")
+            // llama.cpp keeps scales beside weights of any type, and of none.
+            || leaf == "scale" && tensor.name.starts_with("blk.")
         {
             return true;
         }
@@ -226,7 +233,7 @@ impl Reader<'_> {
             return false;
         }
         if let Some((_, owners)) = SIDES_OF.iter().find(|(side, _)| *side == leaf)
-            && owners.iter().any(|owner| self.sibling(stem, owner).is_some_and(|owner| self.has_scales(owner)))
+            && owners.iter().any(|owner| self.sibling(stem, owner).is_some_and(is_packed))
         {
             return true;
         }
@@ -238,12 +245,6 @@ impl Reader<'_> {
             })
         };
         beside("_scales", &["_blocks", "_Q4"]) || beside("_scale", &["_zero_point", "_quantized"])
-    }
-
-    /// Whether a weight is of a type that needs scales. GGUF keeps such scales beside weights of any type.
-    fn has_scales(&self, weight: &Tensor) -> bool {
-        let packed = weight.dtype.class() != Class::Float || is_f8(weight.dtype);
-        packed || weight.name.starts_with("blk.")
     }
 
     /// Codes in integers; `None` for what is just integers.
@@ -311,10 +312,10 @@ impl Reader<'_> {
     /// GPTQ packs the rows of `[in, out]`, AWQ its columns; `scales` is `[groups, out]` in both. Three-bit codes run
     /// across words: 32 of them in three.
     fn gptq_or_awq(&self, tensor: &Tensor, stem: &str) -> Option<Logical> {
-        let (rows, columns) = matrix(tensor)?;
         if tensor.dtype.block_bytes() == 1 {
-            return Some(Logical::packed(tensor, tensor.shape.clone(), "EETQ", 8, None));
+            return Some(Logical::packed(tensor, tensor.shape.clone(), "INT8", 8, None));
         }
+        let (rows, columns) = matrix(tensor)?;
         let word = tensor.dtype.block_bytes() * 8;
         let scales = self.sibling(stem, "scales").and_then(matrix);
         let out = scales.map_or(columns, |(_, out)| out);
@@ -437,13 +438,14 @@ impl Reader<'_> {
         let (rows, columns) = matrix(tensor)?;
         let word = tensor.dtype.block_bytes() * 8;
         let scale = self.sibling(stem, "scale").and_then(matrix);
+        // Codes fill whole words; three-bit ones lie ten to a word of 32 bits.
+        let widths: &[u64] = if word == 8 { &[8, 4, 2, 1] } else { &[3] };
         if let Some((groups, 1)) = scale
-            && let Some(bits) = code_bits(rows.checked_mul(word)?, groups)
+            && let Some(bits) = widths.iter().find(|bits| groups.div_ceil(word / **bits) == rows)
         {
-            return Some(Logical::counted(groups.checked_mul(columns)?, "HQQ", bits, Some(columns)));
+            return Some(Logical::counted(groups.checked_mul(columns)?, "HQQ", *bits, Some(columns)));
         }
         let bits = self.config.bits.unwrap_or(4);
-        // Three-bit codes lie ten to a word.
         let rows = rows.checked_mul(word.checked_div(bits)?)?;
         let group = self.config.group.filter(|group| *group <= rows).unwrap_or(rows);
         Some(Logical::counted(group.checked_mul(columns)?, "HQQ", bits, Some(group)))

@@ -14,6 +14,7 @@ use crate::source::Source;
 pub static FORMATS: &[&Format] = &[
     &container::safetensors::FORMAT,
     &container::gguf::FORMAT,
+    &container::llamafile::FORMAT,
     &container::torch::archive::FORMAT,
     &container::torch::archive::TORCHSCRIPT,
     &container::torch::legacy::FORMAT,

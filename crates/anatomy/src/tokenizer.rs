@@ -512,7 +512,8 @@ fn read_tekken(source: &Source, summary: &mut TokenizerSummary) -> Result<()> {
 }
 
 fn read_sentencepiece(source: &Source, summary: &mut TokenizerSummary) -> Result<()> {
-    summary.model = "unigram".to_string();
+    // Stated after the pieces, so a cut file does not tell.
+    summary.model = "unknown".to_string();
     let mut reader = Reader::new(source, 0);
     let mut fields = Fields::of_source(&reader);
     // Defaults of the trainer, see `sentencepiece_model.proto`; a negative id means none.
@@ -556,6 +557,9 @@ fn read_sentencepiece(source: &Source, summary: &mut TokenizerSummary) -> Result
             }
             _ => {}
         }
+    }
+    if fields.offset() > source.len() {
+        summary.problem = Some(format!("the file ends at byte {}, within the tokenizer", source.len()));
     }
     summary.max_id = summary.vocab_size.checked_sub(1);
     for (role, id, _, default) in ids {

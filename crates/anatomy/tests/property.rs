@@ -101,12 +101,9 @@ proptest! {
 #[test]
 fn every_prefix_of_every_small_file_keeps_the_promises() {
     for file in CORPUS.iter() {
-        // Every byte of the first 2 KiB, then steps that grow, so that long files do not cost more.
-        let mut len = 0;
-        while len < file.len() {
-            check_all(&file[..len]);
-            len += 1 + len / 2048;
-        }
+        // Long files are cut at some hundred places only.
+        let step = (file.len() / 256).max(1);
+        (0..file.len()).step_by(step).for_each(|len| check_all(&file[..len]));
     }
 }
 

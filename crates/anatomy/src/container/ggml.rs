@@ -125,8 +125,11 @@ fn probe(head: &Head) -> Option<Match> {
     let magic = Magic::read(head.array(0)?, head.u32(4))?;
     let stored = String::from_utf8_lossy(head.first.get(..4)?).into_owned();
     let mut evidence = format!("the first 4 bytes are `{stored}`: {}", magic.name());
-    if head.len() < 8 {
-        evidence.push_str(&format!("; the file is cut: it ends at byte {}", head.len()));
+    // The walk costs one small read for each tensor.
+    if let Ok(container) = open(head.source)
+        && let Some(cut) = container.findings.iter().find(|finding| finding.rule == &CUT)
+    {
+        evidence.push_str(&format!("; the file is cut: {}", cut.message));
     }
     Match::new(score::CERTAIN, evidence)
 }
@@ -540,7 +543,7 @@ fn file_type(number: u32) -> Option<&'static str> {
 
 fn open(source: &Source) -> Result<Container> {
     let mut reader = Reader::new(source, 0);
-    let first = source.read(0..4)?.try_into().map_err(|_| Error::malformed("no magic").at(0))?;
+    let first = source.read_up_to(0, 4)?.try_into().map_err(|_| Error::malformed("no magic").at(0))?;
     reader.seek(4);
     let magic = Magic::read(first, reader.u32().ok());
     let magic = magic.ok_or_else(|| Error::malformed("no GGML magic").at(0))?;

@@ -12,7 +12,7 @@ use crate::source::Source;
 pub static FORMAT: Format = Format {
     id: "hdf5",
     name: "HDF5",
-    extensions: &["h5", "hdf5", "keras", "hdf"],
+    extensions: &["h5", "hdf5"],
     use_and_risk: "For Keras and science: arrays in folders. HDF5 runs no code, but Keras may rebuild Lambda layers from \
                    Python code stored in it.",
     probe,
@@ -39,25 +39,35 @@ fn superblock(head: &Head) -> Option<usize> {
 
 fn probe(head: &Head) -> Option<Match> {
     let place = superblock(head)?;
-    Match::new(score::CERTAIN, format!("the 8 bytes at {place} are 89 `HDF` 0d 0a 1a 0a, the magic number of HDF5"))
+    let cut = match end(head, place) {
+        Some(end) if end > head.len() => format!("; the file is cut: it should have {end} bytes"),
+        None if head.len() < place as u64 + 48 => "; the file is cut within its superblock".to_string(),
+        _ => String::new(),
+    };
+    Match::new(
+        score::CERTAIN,
+        format!("the 8 bytes at {place} are 89 `HDF` 0d 0a 1a 0a, the magic number of HDF5{cut}"),
+    )
+}
+
+/// The end of the file, as the superblock at `place` states it.
+fn end(head: &Head, place: usize) -> Option<u64> {
+    // Offsets are 8 bytes wide in every file that is not a curiosity.
+    let (width, at) = match head.array::<1>(place + 8)? {
+        [0] => (13, 40),
+        [1] => (13, 44),
+        _ => (9, 28),
+    };
+    (head.array::<1>(place + width)? == [8]).then_some(())?;
+    head.u64(place + at).filter(|end| *end != u64::MAX)
 }
 
 fn open(source: &Source) -> Result<super::Container> {
     let head = Head::read(source)?;
     let place = superblock(&head).unwrap_or(0);
     let mut facts = Facts::new();
-    let mut end = None;
     if let Some([version]) = head.array::<1>(place + 8) {
         facts.push(("superblock version", version.to_string()));
-        // Offsets are 8 bytes wide in every file that is not a curiosity.
-        let (width, at) = match version {
-            0 => (head.array::<1>(place + 13), 40),
-            1 => (head.array::<1>(place + 13), 44),
-            _ => (head.array::<1>(place + 9), 28),
-        };
-        if width == Some([8]) {
-            end = head.u64(place + at);
-        }
     }
     let contains = |word: &[u8]| head.first.windows(word.len()).any(|window| window == word);
     if contains(b"keras_version") || contains(b"layer_names") {
@@ -65,7 +75,7 @@ fn open(source: &Source) -> Result<super::Container> {
         facts.push(("kind", whole.to_string()));
     }
     let mut container = identified(&FORMAT, source, place as u64 + 8, 88, facts);
-    if let Some(end) = end.filter(|end| *end > source.len() && *end != u64::MAX) {
+    if let Some(end) = end(&head, place).filter(|end| *end > source.len()) {
         let message = format!("the file should have {end} bytes and has {}", source.len());
         container.findings.push(Finding::new(&CUT, message).at(source.len()));
     }

@@ -328,6 +328,13 @@ fn quoted(text: &[u8], start: usize, end: usize) -> String {
 /// How much is read of a JSON file whose first bytes do not decide; tokenizers may begin with a megabyte of added tokens.
 const MORE: u64 = 2 << 20;
 
+/// Whether the last bytes that are not blank close a bracket.
+fn ends_well(source: &Source) -> Result<bool> {
+    let end = source.read_up_to(source.len().saturating_sub(64), 64)?;
+    let last = end.iter().rfind(|byte| !byte.is_ascii_whitespace() && **byte != 0);
+    Ok(matches!(last, Some(b'}' | b']')))
+}
+
 /// Which JSON format it is, worked out once for all of them.
 pub(crate) fn sort<'h>(head: &'h Head) -> Option<&'h Sort> {
     head.json
@@ -336,12 +343,17 @@ pub(crate) fn sort<'h>(head: &'h Head) -> Option<&'h Sort> {
             // Before the brace there may be a byte-order mark, none of whose bytes is graphic.
             matches!(first, b'{' | b'[').then_some(())?;
             let whole = head.len() <= Head::SIZE;
-            let sorted = classify(&head.first, whole, head.len())?;
-            if whole || sorted.id != "json" {
-                return Some(sorted);
+            let mut sorted = classify(&head.first, whole, head.len())?;
+            if !whole && sorted.id == "json" {
+                let more = head.source.read_up_to(0, MORE).ok()?;
+                sorted = classify(&more, head.len() <= MORE, head.len())?;
             }
-            let more = head.source.read_up_to(0, MORE).ok()?;
-            classify(&more, head.len() <= MORE, head.len())
+            if !whole && !ends_well(head.source).unwrap_or(true) && !sorted.evidence.contains(TEXTUAL_CUT) {
+                sorted
+                    .evidence
+                    .push_str(&std::format!("{TEXTUAL_CUT}: it ends at byte {}, within the JSON", head.len()));
+            }
+            Some(sorted)
         })
         .as_ref()
 }
@@ -535,8 +547,7 @@ fn open(source: &Source, format: &'static Format, kind: Kind) -> Result<Containe
             }
         }
     } else {
-        let end = source.read_up_to(len - 64, 64)?;
-        if !matches!(end.iter().rfind(|byte| !byte.is_ascii_whitespace()), Some(b'}' | b']')) {
+        if !ends_well(source)? {
             findings.push(cut(source, "the JSON is not complete"));
         }
     }

@@ -13,6 +13,7 @@ pub mod gguf;
 pub mod hdf5;
 pub mod json;
 pub mod keras;
+pub mod llamafile;
 pub mod npy;
 pub mod onnx;
 pub mod pickle;

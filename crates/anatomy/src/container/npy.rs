@@ -8,6 +8,7 @@ use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::finding::{Finding, Findings, Rule, Severity};
 use crate::ledger::{Draft, Kind, Label};
+use crate::metadata::Metadata;
 use crate::probe::{Head, Match, score};
 use crate::source::Source;
 use crate::tensor::{Span, Tensor, checked_elements};
@@ -274,16 +275,19 @@ fn open(source: &Source) -> Result<Container> {
     };
     draft.add(6, header.data, Kind::Header, "type, order and shape of the array");
     let tensor = tensor_of("array", &header, Span { start: header.data, len: len - header.data }, None, &mut findings);
+    let mut metadata = Metadata::new();
     if header.element.object {
         draft.add(header.data, len, Kind::Code, "pickled objects");
         let trace = pickle::run(source, header.data)?;
         pickle::report_faults(&trace, None, &mut findings);
+        pickle::push_globals(&mut metadata, pickle::distinct_globals(&trace));
     } else if let Some(span) = tensor.span {
         draft.add(span.start, span.end(), Kind::Tensor, Label::Tensor(0));
     }
     let mut container = Container::new(&FORMAT, draft.finish(len));
     container.facts = facts(&header);
     container.tensors = vec![tensor];
+    container.metadata = metadata;
     container.findings = findings.finish();
     Ok(container)
 }
@@ -337,25 +341,32 @@ fn open_npz(source: &Source) -> Result<Container> {
     let mut findings = Findings::new();
     let mut draft = Draft::new();
     let mut tensors = Vec::new();
+    let mut globals = Vec::new();
     archive.claim_structure(&mut draft);
     for member in &archive.members {
-        read_array(source, member, &mut draft, &mut tensors, &mut findings)?;
+        for name in read_array(source, member, &mut draft, &mut tensors, &mut findings)? {
+            if globals.len() < 256 && !globals.contains(&name) {
+                globals.push(name);
+            }
+        }
     }
     let mut container = Container::new(&NPZ, draft.finish(source.len()));
     container.facts.push(("members", archive.members.len().to_string()));
     container.tensors = tensors;
+    pickle::push_globals(&mut container.metadata, globals);
     container.findings = archive.findings.finish();
     container.findings.extend(findings.finish());
     Ok(container)
 }
 
+/// Lists one member; what its pickle imports, where it has one.
 fn read_array(
     source: &Source,
     member: &Member,
     draft: &mut Draft,
     tensors: &mut Vec<Tensor>,
     findings: &mut Findings,
-) -> Result<()> {
+) -> Result<Vec<String>> {
     let data = member.data;
     let name = member.name.strip_suffix(".npy").unwrap_or(&member.name);
     // Of a deflated member only the first bytes are unpacked.
@@ -364,14 +375,14 @@ fn read_array(
         Err(error) => {
             findings.push(Finding::new(&MEMBER, error.message()).member(&*member.name));
             draft.add(data.start, data.end(), Kind::Unexplained, format!("member {}", member.name));
-            return Ok(());
+            return Ok(Vec::new());
         }
     };
     if !member.name.ends_with(".npy") || !first.read_up_to(0, 6)?.starts_with(&MAGIC) {
         let message = format!("member {:?} is no array", member.name);
         findings.push(Finding::new(&MEMBER, message).member(&*member.name));
         draft.add(data.start, data.end(), zip::kind_of(&member.name), format!("member {}", member.name));
-        return Ok(());
+        return Ok(Vec::new());
     }
     let header = match read_header(&first) {
         Ok(header) => header,
@@ -379,7 +390,7 @@ fn read_array(
             let finding = Finding::new(&HEADER, error.message()).at(error.offset().unwrap_or(0));
             findings.push(finding.member(&*member.name));
             draft.add(data.start, data.end(), Kind::Unexplained, format!("member {}", member.name));
-            return Ok(());
+            return Ok(Vec::new());
         }
     };
     let stored = member.stored();
@@ -398,12 +409,14 @@ fn read_array(
     } else {
         draft.add(data.start, data.end(), kind, Label::Tensor(tensors.len()));
     }
+    let mut globals = Vec::new();
     if header.element.object
         && let Ok(contents) = read_member(source, member, pickle::MAX_UNPACKED)
     {
         let trace = pickle::run(&contents.source, header.data)?;
         pickle::report_faults(&trace, Some(&member.name), findings);
+        globals = pickle::distinct_globals(&trace);
     }
     tensors.push(tensor);
-    Ok(())
+    Ok(globals)
 }

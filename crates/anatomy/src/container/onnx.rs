@@ -22,7 +22,7 @@ use crate::tensor::{Span, Tensor, checked_elements};
 pub static FORMAT: Format = Format {
     id: "onnx",
     name: "ONNX",
-    extensions: &["onnx", "ort"],
+    extensions: &["onnx"],
     use_and_risk: "For ONNX Runtime and other engines: weights together with the graph that computes with them; loading \
                    runs no Python, but weights may be fetched from files that the model names.",
     probe,
@@ -96,7 +96,8 @@ const MAX_DEPTH: usize = 24;
 /// Constants of nodes with fewer bytes than this are part of the program (axes, shapes, single numbers).
 const MIN_CONSTANT: u64 = 256;
 
-const TOO_MANY_DIMENSIONS: &str = "a shape that cannot be read or has more than 64 dimensions";
+/// Dimensions of a tensor; nothing real has more than 8.
+const MAX_DIMENSIONS: usize = 64;
 
 /// Inputs and outputs that are kept; more are only counted.
 const MAX_PORTS: usize = 10_000;
@@ -224,6 +225,8 @@ struct Model {
 struct Proto {
     name: String,
     dims: Vec<u64>,
+    /// Whether the shape cannot be read or has more than [`MAX_DIMENSIONS`].
+    odd_shape: bool,
     type_number: u64,
     /// Field of the values and their place, from the first to the last byte.
     values: Option<(u64, Span)>,
@@ -236,12 +239,12 @@ struct Proto {
 
 impl Proto {
     /// Adds a dimension, unless there are more already than any tensor has.
-    fn push_dimension(&mut self, dimension: u64) -> bool {
-        let fits = self.dims.len() < 64;
-        if fits {
+    fn push_dimension(&mut self, dimension: u64) {
+        if self.dims.len() < MAX_DIMENSIONS {
             self.dims.push(dimension);
+        } else {
+            self.odd_shape = true;
         }
-        fits
     }
 }
 
@@ -569,20 +572,14 @@ impl Model {
         while let Some(field) = self.next(&mut fields, reader) {
             let end = fields.offset();
             match (field.number, field.value) {
-                (1, Value::Varint(dimension)) => {
-                    let fits = proto.push_dimension(dimension);
-                    if !fits {
-                        self.findings.push(Finding::new(&BROKEN, TOO_MANY_DIMENSIONS).at(field.start));
-                        break;
-                    }
-                }
+                (1, Value::Varint(dimension)) => proto.push_dimension(dimension),
                 (1, Value::Bytes(span)) => {
                     // Packed: numbers without tags.
                     reader.seek(span.start);
-                    while reader.offset() < span.end() {
-                        if !packed_number(reader).is_some_and(|dimension| proto.push_dimension(dimension)) {
-                            self.findings.push(Finding::new(&BROKEN, TOO_MANY_DIMENSIONS).at(field.start));
-                            break;
+                    while reader.offset() < span.end() && !proto.odd_shape {
+                        match packed_number(reader) {
+                            Some(dimension) => proto.push_dimension(dimension),
+                            None => proto.odd_shape = true,
                         }
                     }
                 }
@@ -635,6 +632,11 @@ impl Model {
         }
         let known = dtype(proto.type_number);
         let name = proto.name;
+        if proto.odd_shape {
+            let message =
+                format!("the shape of tensor {name:?} cannot be read, or has more than {MAX_DIMENSIONS} dimensions");
+            self.findings.push(Finding::new(&BROKEN, message).at(at).tensor(&*name));
+        }
         if known.is_none() {
             let message = format!("tensor {name:?} has the unknown type {}", proto.type_number);
             self.findings.push(Finding::new(&DTYPE_UNKNOWN, message).at(at).tensor(&*name));
@@ -667,7 +669,7 @@ impl Model {
             }
         } else {
             let (field, place) = proto.values.unwrap_or((9, Span { start: whole.end(), len: 0 }));
-            if known != DType::UNKNOWN && !size_fits(known, field, elements, place.len) {
+            if known != DType::UNKNOWN && !proto.odd_shape && !size_fits(known, field, elements, place.len) {
                 let message = match need {
                     Some(need) => format!(
                         "tensor {name:?} needs {need} bytes for {} {:?}, but has {}",

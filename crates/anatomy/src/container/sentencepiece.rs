@@ -50,17 +50,22 @@ pub(crate) fn piece(reader: &mut Reader, span: Span) -> Option<Piece> {
     Some(Piece { text: piece? })
 }
 
+/// Pieces that are looked into; the rest is only stepped over, to see whether the file is cut.
+const ENOUGH: u32 = 64;
+
 fn probe(head: &Head) -> Option<Match> {
     head.starts_with(b"\x0a").then_some(())?;
     let mut reader = Reader::new(head.source, 0);
     let mut fields = Fields::of_source(&reader);
-    let mut pieces = 0;
-    let mut scored = 0;
+    let mut pieces = 0u32;
+    let mut scored = 0u32;
     let mut cut = false;
-    for _ in 0..64 {
+    loop {
         let field = match fields.next(&mut reader) {
             Ok(Some(field)) => field,
             Ok(None) => break,
+            // A vocabulary that was right so far is damaged, not another format.
+            Err(_) if pieces >= ENOUGH => break,
             Err(fault) if fault.cut => {
                 cut = true;
                 break;
@@ -73,18 +78,22 @@ fn probe(head: &Head) -> Option<Match> {
                     cut = true;
                     break;
                 }
+                if pieces >= ENOUGH {
+                    continue;
+                }
                 let piece = piece(&mut reader, span)?;
                 text(&mut reader, piece.text, 4096)?;
                 // A piece is longer than its text and tag by its score or its type.
                 scored += u32::from(span.end() > piece.text.end());
                 pieces += 1;
             }
-            (2..=5, Value::Bytes(_)) if pieces > 0 => {}
+            (2..=5, Value::Bytes(_)) if pieces > 0 => cut |= fields.offset() > head.len(),
+            _ if pieces >= ENOUGH => break,
             _ => return None,
         }
     }
     (pieces >= 3 && scored >= pieces - 1).then_some(())?;
-    let cut = if cut { "; the file is cut within its vocabulary" } else { "" };
+    let cut = if cut { "; the file is cut" } else { "" };
     Match::new(score::LIKELY + 10, format!("a protocol-buffer message that begins with text pieces and scores{cut}"))
 }
 

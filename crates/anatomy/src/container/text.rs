@@ -46,13 +46,15 @@ pub static HTML: Format = Format {
 pub static OPENVINO: Format = Format {
     id: "openvino",
     name: "OpenVINO model (XML)",
-    extensions: &["xml"],
+    // Too much else is XML.
+    extensions: &[],
     use_and_risk: "For Intel's processors: the graph as XML; its weights lie in the .bin beside it, which has no header at \
                    all. Loading runs no code.",
     probe: |head| {
         let text = decode(head.first.get(..4096.min(head.first.len()))?)?;
         let net = net_tag(&text.text)?;
-        Match::new(score::LIKELY + 5, format!("XML whose root is `<net>`, version {}", attribute(net, "version")?))
+        let cut = if ends_with_net(head.source) { "" } else { "; the file is cut: `</net>` is missing" };
+        Match::new(score::LIKELY + 5, format!("XML whose root is `<net>`, version {}{cut}", attribute(net, "version")?))
     },
     open: |source| {
         let head = Head::read(source)?;
@@ -64,8 +66,7 @@ pub static OPENVINO: Format = Format {
             facts.extend(attribute(net, "name").map(|name| ("name", name.to_string())));
         }
         let mut container = whole(&OPENVINO, source, Kind::Code, "graph (XML)", facts);
-        let end = source.read_up_to(source.len().saturating_sub(64), 64)?;
-        if !String::from_utf8_lossy(&end).contains("</net>") {
+        if !ends_with_net(source) {
             container.findings.push(super::json::cut(source, "the XML is not complete"));
         }
         Ok(container)
@@ -118,7 +119,7 @@ pub static TEXT: Format = Format {
     use_and_risk: "Plain text.",
     probe: |head| {
         (!head.is_empty()).then_some(())?;
-        let text = decode(&head.first)?;
+        let Some(text) = decode(&head.first) else { return old_text(&head.first) };
         let first: String = text.text.lines().next().unwrap_or_default().trim().chars().take(40).collect();
         Match::new(score::FALLBACK + 15, format!("{} text that begins with {first:?}", text.encoding))
     },
@@ -272,6 +273,14 @@ fn valid(bytes: &[u8]) -> Option<Cow<'_, str>> {
     }
 }
 
+/// Text in an encoding of before Unicode: no control characters, and few bytes beyond ASCII.
+fn old_text(bytes: &[u8]) -> Option<Match> {
+    let control = |byte: &u8| (*byte < 0x20 && !matches!(*byte, b'\t' | b'\n' | b'\r' | 0x0c | 0x1b)) || *byte == 0x7f;
+    let high = bytes.iter().filter(|byte| **byte >= 0x80).count();
+    (!bytes.iter().any(control) && high * 3 < bytes.len()).then_some(())?;
+    Match::new(score::FALLBACK + 2, "bytes without control characters: text in an old 8-bit encoding")
+}
+
 /// The oid and size of a pointer.
 fn pointer(text: &str) -> (Option<&str>, Option<u64>) {
     let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
@@ -351,6 +360,11 @@ fn net_tag(text: &str) -> Option<&str> {
     rest.starts_with(char::is_whitespace).then(|| rest.split('>').next().unwrap_or_default())
 }
 
+fn ends_with_net(source: &Source) -> bool {
+    let end = source.read_up_to(source.len().saturating_sub(64), 64);
+    end.is_ok_and(|end| end.windows(6).any(|window| window == b"</net>"))
+}
+
 fn attribute<'a>(tag: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = tag.split_once(&format!(" {name}="))?;
     let quote = rest.chars().next().filter(|quote| matches!(quote, '"' | '\''))?;
@@ -406,6 +420,9 @@ fn python_line(text: &str) -> Option<&str> {
         !name.is_empty() && name.trim_start_matches('.').split('.').all(|part| part.is_empty() || identifier(part))
     };
     text.lines().take(2000).map(str::trim_end).find(|line| {
+        if line.starts_with("__") && line.contains("__ = ") {
+            return true;
+        }
         let code = line.split(" #").next().unwrap_or_default().trim_end();
         if let Some(modules) = code.strip_prefix("import ") {
             return !modules.ends_with(';')
@@ -420,8 +437,15 @@ fn python_line(text: &str) -> Option<&str> {
                 });
         }
         if let Some((module, names)) = code.strip_prefix("from ").and_then(|rest| rest.split_once(" import ")) {
+            let name = |name: &str| match name.trim().split_once(" as ") {
+                Some((name, alias)) => identifier(name) && identifier(alias),
+                None => identifier(name.trim()),
+            };
+            // A list in brackets may go on in the next lines.
             return dotted(module)
-                && (names == "*" || names.starts_with(['(', '_']) || names.starts_with(char::is_alphabetic));
+                && (names == "*"
+                    || names.starts_with('(')
+                    || names.trim_end_matches('\\').trim_end_matches(", ").split(',').all(name));
         }
         for word in ["def ", "class ", "async def "] {
             if let Some(rest) = code.strip_prefix(word) {
@@ -441,9 +465,10 @@ fn unknown_words(head: &Head) -> String {
             "nothing but zeros in the first {count} bytes, as of a download that was prepared but not filled"
         );
     }
-    let machos: [&[u8]; 5] =
-        [b"\xfe\xed\xfa\xce", b"\xfe\xed\xfa\xcf", b"\xce\xfa\xed\xfe", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe"];
-    if machos.iter().any(|magic| head.starts_with(magic)) {
+    let machos: [&[u8]; 4] = [b"\xfe\xed\xfa\xce", b"\xfe\xed\xfa\xcf", b"\xce\xfa\xed\xfe", b"\xcf\xfa\xed\xfe"];
+    // Java's classes have the magic number of universal binaries, but a version where those count their few parts.
+    let universal = head.starts_with(b"\xca\xfe\xba\xbe") && head.array(4).map(u32::from_be_bytes) < Some(30);
+    if universal || machos.iter().any(|magic| head.starts_with(magic)) {
         return "an executable for macOS (Mach-O), by its first 4 bytes".to_string();
     }
     let first: Vec<String> = head.first.iter().take(8).map(|byte| format!("{byte:02x}")).collect();

@@ -79,6 +79,12 @@ static ENCRYPTED: Rule = Rule {
     why: "A member is marked as encrypted. Scanners cannot look into it; some loaders ignore the mark and load it.",
     help: "do not trust the file: no library writes models so",
 };
+static BOMB: Rule = Rule {
+    name: "zip-bomb",
+    severity: Severity::Warning,
+    why: "A member unpacks to hundreds of times its size, as no weights do: it may be there to fill memory.",
+    help: "do not unpack the archive without a limit",
+};
 static METHOD_UNKNOWN: Rule = Rule {
     name: "zip-method-unknown",
     severity: Severity::Error,
@@ -121,6 +127,7 @@ pub static RULES: &[&Rule] = &[
     &DUPLICATE,
     &NAME_UNSAFE,
     &ENCRYPTED,
+    &BOMB,
     &METHOD_UNKNOWN,
     &PREFIX,
     &SUFFIX,
@@ -141,8 +148,13 @@ const LOCATOR64: [u8; 4] = *b"PK\x06\x07";
 const DESCRIPTOR: [u8; 4] = *b"PK\x07\x08";
 
 const FLAG_ENCRYPTED: u16 = 1;
+/// Encrypted, patched, strongly encrypted, with a hidden directory.
+const FLAGS_OPAQUE: u16 = 0x2061;
 const FLAG_DESCRIPTOR: u16 = 1 << 3;
 
+/// From which unpacked size and ratio on a member counts as a bomb.
+const BOMB_SIZE: u64 = 16 << 20;
+const BOMB_RATIO: u64 = 200;
 /// Bytes of weights that are searched for the next header where the directory is missing.
 const RECOVER_BUDGET: u64 = 64 << 20;
 /// Members that are listed where the directory is missing.
@@ -472,8 +484,13 @@ fn check_name(name: &str, entry: &Entry, findings: &mut Findings) {
         let what = if entry.link { "is a symbolic link" } else { "leads out of its folder" };
         findings.push(Finding::new(&NAME_UNSAFE, format!("member {name:?} {what}")).at(entry.at).member(name));
     }
-    if entry.flags & FLAG_ENCRYPTED != 0 {
-        findings.push(Finding::new(&ENCRYPTED, format!("member {name:?} is marked as encrypted")).at(entry.at));
+    if entry.flags & FLAGS_OPAQUE != 0 {
+        let message = format!("member {name:?} is marked as encrypted or patched (flags {:#06x})", entry.flags);
+        findings.push(Finding::new(&ENCRYPTED, message).at(entry.at).member(name));
+    }
+    if entry.method != STORED && entry.size > BOMB_SIZE && entry.size / entry.packed.max(1) > BOMB_RATIO {
+        let message = format!("member {name:?} unpacks from {} to {} bytes", entry.packed, entry.size);
+        findings.push(Finding::new(&BOMB, message).at(entry.at).member(name));
     }
     if ![STORED, DEFLATED].contains(&entry.method) {
         let message = format!("member {name:?} is compressed with method {}", entry.method);
@@ -664,8 +681,8 @@ impl Archive {
         let mut at = base;
         let mut gaps = Vec::new();
         for (start, end, index) in order {
-            let name = self.members.get(index).map(|member| member.name.clone()).unwrap_or_default();
             if start < at {
+                let name = self.members.get(index).map(|member| member.name.clone()).unwrap_or_default();
                 let message = format!("member {name:?} begins {} bytes before the one before it ends", at - start);
                 self.findings.push(Finding::new(&OVERLAP, message).at(start).member(name));
             } else if start > at {
@@ -689,7 +706,7 @@ impl Archive {
         Ok(())
     }
 
-    /// The first member whose name is `path` below the archive's root folder.
+    /// The first member of this name.
     pub fn member(&self, name: &str) -> Option<&Member> {
         self.members.iter().find(|member| member.name == name)
     }
@@ -724,7 +741,12 @@ pub fn read_member(source: &Source, member: &Member, limit: u64) -> Result<Conte
     let raw = source.section(member.data.start, member.data.len);
     let fault = |message: String| Some(Finding::new(&CONTENT_BROKEN, message).member(&*member.name));
     match member.method {
-        STORED => Ok(Contents { source: raw, fault: None }),
+        STORED => {
+            let sum = if raw.len() <= limit { checksum(&raw)? } else { member.crc };
+            let differs = sum != member.crc && member.crc != 0;
+            let fault = if differs { fault(wrong_checksum(sum, member.crc)) } else { None };
+            Ok(Contents { source: raw, fault })
+        }
         DEFLATED => {
             let mut bytes = Vec::new();
             let packed = std::io::BufReader::with_capacity(64 * 1024, Cursor { source: &raw, at: 0 });
@@ -742,9 +764,7 @@ pub fn read_member(source: &Source, member: &Member, limit: u64) -> Result<Conte
                 Ok(_) if length != member.size => {
                     fault(format!("{length} bytes are unpacked, but {} were declared", member.size))
                 }
-                Ok(_) if sum.sum() != member.crc && member.crc != 0 => {
-                    fault(format!("the checksum is {:08x}, but {:08x} was declared", sum.sum(), member.crc))
-                }
+                Ok(_) if sum.sum() != member.crc && member.crc != 0 => fault(wrong_checksum(sum.sum(), member.crc)),
                 Ok(_) => None,
             };
             Ok(Contents { source: Source::memory(source.name(), bytes), fault })
@@ -756,12 +776,30 @@ pub fn read_member(source: &Source, member: &Member, limit: u64) -> Result<Conte
     }
 }
 
+fn wrong_checksum(sum: u32, declared: u32) -> String {
+    format!("the checksum is {sum:08x}, but {declared:08x} was declared")
+}
+
+fn checksum(source: &Source) -> Result<u32> {
+    let mut sum = flate2::Crc::new();
+    let mut at = 0;
+    while at < source.len() {
+        let chunk = source.read_up_to(at, 256 * 1024)?;
+        sum.update(&chunk);
+        at += chunk.len() as u64;
+    }
+    Ok(sum.sum())
+}
+
 /// The first `most` bytes of a member, unpacked; what comes after is not looked at.
 pub fn read_first(source: &Source, member: &Member, most: u64) -> Result<Source> {
+    let raw = source.section(member.data.start, member.data.len);
+    if member.method == STORED {
+        return Ok(raw);
+    }
     if member.method != DEFLATED {
         return read_member(source, member, most).map(|contents| contents.source);
     }
-    let raw = source.section(member.data.start, member.data.len);
     let packed = std::io::BufReader::with_capacity(64 * 1024, Cursor { source: &raw, at: 0 });
     let mut bytes = Vec::new();
     // A broken stream still gave its first bytes.

@@ -1,7 +1,8 @@
 //! Lists of tensors as people read them: `layers.{0..31}.self_attn.q_proj.weight`, 32 of them.
 
-use std::collections::HashMap;
 use std::fmt::Write;
+
+use foldhash::{HashMap, HashMapExt};
 
 use crate::dtype::DType;
 
@@ -31,26 +32,33 @@ type Member = ([u64; MOST], usize);
 /// An index is a number that is a word of its own (`layers.0.`, `blocks_0_attn`), not one that is part of a word
 /// (`fc1`, `ln_2`).
 pub fn collapse(tensors: &[(&str, DType, &[u64])]) -> Vec<Row> {
-    let mut groups: HashMap<(String, DType, &[u64]), usize> = HashMap::new();
-    let mut members: Vec<(usize, Vec<Member>)> = Vec::new();
-    let mut keys = Vec::new();
+    let mut patterns: HashMap<Box<str>, usize> = HashMap::new();
+    let mut groups: HashMap<(usize, DType, &[u64]), usize> = HashMap::new();
+    let mut members: Vec<(Box<str>, usize, Vec<Member>)> = Vec::new();
+    let mut pattern = String::new();
     for (index, (name, dtype, shape)) in tensors.iter().enumerate() {
-        let (pattern, numbers, count) = split(name);
-        let group = *groups.entry((pattern, *dtype, shape)).or_insert_with_key(|(pattern, ..)| {
-            keys.push(pattern.clone());
-            members.push((count, Vec::new()));
+        let (numbers, count) = split(name, &mut pattern);
+        let id = match patterns.get(pattern.as_str()) {
+            Some(id) => *id,
+            None => {
+                patterns.insert(pattern.as_str().into(), patterns.len());
+                patterns.len() - 1
+            }
+        };
+        let group = *groups.entry((id, *dtype, shape)).or_insert_with(|| {
+            members.push((pattern.as_str().into(), count, Vec::new()));
             members.len() - 1
         });
-        if let Some((_, list)) = members.get_mut(group) {
+        if let Some((_, _, list)) = members.get_mut(group) {
             list.push((numbers, index));
         }
     }
     let mut rows = Vec::new();
-    for (pattern, (positions, mut list)) in keys.iter().zip(members) {
+    for (pattern, positions, mut list) in members {
         list.sort_unstable();
         for (sets, count, first) in boxes(&list, 0, positions) {
             if let Some((_, dtype, shape)) = tensors.get(first) {
-                rows.push(Row { pattern: fill(pattern, &sets), count, dtype: *dtype, shape: shape.to_vec(), first });
+                rows.push(Row { pattern: fill(&pattern, &sets), count, dtype: *dtype, shape: shape.to_vec(), first });
             }
         }
     }
@@ -58,35 +66,44 @@ pub fn collapse(tensors: &[(&str, DType, &[u64])]) -> Vec<Row> {
     rows
 }
 
-/// A name with its indices taken out, each leaving a NUL, and the indices.
-fn split(name: &str) -> (String, [u64; MOST], usize) {
-    let mut pattern = String::with_capacity(name.len());
+/// Writes a name with its indices taken out, each leaving a NUL; gives the indices and how many they are.
+fn split(name: &str, pattern: &mut String) -> ([u64; MOST], usize) {
+    pattern.clear();
     let mut numbers = [0; MOST];
     let mut count = 0;
-    let mut rest = name;
-    let mut before = '.';
-    // NUL marks where an index was; a name that holds one itself is kept as it is.
-    let collapsible = !name.contains('\0');
-    while let Some(first) = rest.chars().next() {
-        let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-        let (word, tail) = if digits > 0 { rest.split_at(digits) } else { rest.split_at(first.len_utf8()) };
-        let after = tail.chars().next().unwrap_or('.');
-        let alone = matches!((before, after), ('.' | '/', '.' | '/' | ':') | ('_', '_'));
-        // A number with leading zeros is not what it would be written back as.
-        let number =
-            (collapsible && digits > 0 && alone && (digits == 1 || first != '0')).then(|| word.parse().ok()).flatten();
-        match (number, numbers.get_mut(count)) {
-            (Some(number), Some(place)) => {
-                *place = number;
-                count += 1;
-                pattern.push('\0');
-            }
-            _ => pattern.push_str(word),
-        }
-        before = word.chars().next_back().unwrap_or('.');
-        rest = tail;
+    // NUL marks where an index was, so a name that holds one itself is kept as it is.
+    if name.contains('\0') {
+        pattern.push_str(name);
+        return (numbers, count);
     }
-    (pattern, numbers, count)
+    let bytes = name.as_bytes();
+    let byte = |at: usize| bytes.get(at).copied();
+    let digit = |at: usize| byte(at).is_some_and(|byte| byte.is_ascii_digit());
+    let (mut at, mut copied) = (0, 0);
+    while at < bytes.len() {
+        let before = at.checked_sub(1).and_then(byte).unwrap_or(b'.');
+        if !digit(at) || !matches!(before, b'.' | b'/' | b'_') {
+            at += 1;
+            continue;
+        }
+        let start = at;
+        while digit(at) {
+            at += 1;
+        }
+        let alone = matches!((before, byte(at).unwrap_or(b'.')), (b'.' | b'/', b'.' | b'/' | b':') | (b'_', b'_'));
+        // A number with leading zeros is not what it would be written back as.
+        let exact = at - start == 1 || byte(start) != Some(b'0');
+        let number = name.get(start..at).filter(|_| alone && exact).and_then(|digits| digits.parse().ok());
+        if let (Some(number), Some(place)) = (number, numbers.get_mut(count)) {
+            *place = number;
+            count += 1;
+            pattern.push_str(name.get(copied..start).unwrap_or_default());
+            pattern.push('\0');
+            copied = at;
+        }
+    }
+    pattern.push_str(name.get(copied..).unwrap_or_default());
+    (numbers, count)
 }
 
 /// Splits sorted members into products of index sets: for each its sets, how many members it has, and the first of

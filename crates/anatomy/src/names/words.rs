@@ -75,7 +75,7 @@ pub(super) const PLACES: &[PlaceRow] = &[
     ("experts local_experts moe_experts deepspeed_experts", ANY, MOE, Experts, ""),
     ("shared_expert shared_experts share_expert shared_mlp shared_moe", ANY, SHARED, SharedExperts, ""),
     ("mlp mlps feed_forward ffn ffns ff DenseReluDense mlp_block feedforward block_sparse_moe moe residual_mlp \
-      fc channel_mix channel_mixing feed_forward_block ffn_block mlp_only",
+      channel_mix channel_mixing feed_forward_block ffn_block mlp_only",
         OUTSIDE | MIXER, DENSE, FeedForward, ""),
 ];
 
@@ -134,7 +134,7 @@ pub(super) const PARTS: &[PartRow] = &[
     ("shared_expert_gate ffn_gate_inp_shexp", ANY, SharedExperts, "shared_gate"),
     ("ffn_gate_inp moe_gate", ANY, Router, "router"),
     ("e_score_correction_bias exp_probs_b exp_probs_b_vl expert_bias moe_statics balancing_biases correction_bias router_bias \
-      gate.bias", FFN | LAYER | MIXER | SEALED, Router, "correction_bias"),
+      ffn.gate.bias", FFN | LAYER | MIXER | SEALED, Router, "correction_bias"),
     ("tid2eid ffn_gate_tid2eid", ANY | SEALED, Router, "token_to_expert"),
 
     // Experts, where the word says so by itself
@@ -165,20 +165,25 @@ pub(super) const PARTS: &[PartRow] = &[
       gate_up_proj_blocks", FFN | LAYER | MIXER, FeedForward, "fused_gate_up"),
     ("gate_proj ffn_gate w1 wi_0 linear_gate gate_projection gated_layer", FFN, FeedForward, "gate"),
     ("gate_proj ffn_gate w1", LAYER | MIXER, FeedForward, "gate"),
-    ("up_proj proj_up c_fc fc1 fc_in lin1 linear1 linear_1 linear_in dense_h_to_4h w3 v1 wi wi_1 fc11 linear_fc1 \
-      up_projection fc_1 intermediate_dense dense_1", FFN | LAYER | MIXER, FeedForward, "up"),
+    ("up_proj proj_up c_fc fc1 fc_in lin1 linear1 dense_h_to_4h w3 v1 wi wi_1 fc11 linear_fc1 \
+      up_projection intermediate_dense dense_1", FFN | LAYER | MIXER, FeedForward, "up"),
     ("ffn_up", ANY, FeedForward, "up"),
     ("fc12", FFN, FeedForward, "gate"),
-    ("down_proj proj_down fc2 fc_out lin2 linear2 linear_2 linear_out dense_4h_to_h w2 linear_fc2 output_linear \
-      down_projection fc_2 output_dense dense_2", FFN | LAYER | MIXER, FeedForward, "down"),
+    // LitGPT.
+    ("fc_1", FFN, FeedForward, "gate"),
+    ("fc_2 fc", FFN, FeedForward, "up"),
+    ("down_proj proj_down fc2 fc_out lin2 linear2 dense_4h_to_h w2 linear_fc2 output_linear \
+      down_projection output_dense dense_2", FFN | LAYER | MIXER, FeedForward, "down"),
     ("ffn_down ffn_output", ANY, FeedForward, "down"),
     ("c_proj wo Wo w_out proj out_proj o_proj", FFN, FeedForward, "down"),
-    ("w_in w_0 w_1 w_in_0", FFN, FeedForward, "up"),
+    ("linear_2 linear_out", FFN, FeedForward, "down"),
+    ("linear_1 linear_in w_in w_0 w_1 w_in_0", FFN, FeedForward, "up"),
     ("key", FFN, FeedForward, "up"),
     ("value", FFN, FeedForward, "down"),
     ("receptance", FFN, FeedForward, "gate"),
     ("time_mix_key time_mix_receptance time_maa_k time_maa_r x_k x_r mu_k", FFN, FeedForward, "token_shift"),
-    ("layer_1 albert_layers.#.ffn", FFN, FeedForward, "up"),
+    ("albert_layers.#.ffn", ANY, FeedForward, "up"),
+    ("layer_1", FFN, FeedForward, "up"),
     ("layer_2", FFN, FeedForward, "down"),
     ("channel_mix_key", ANY, FeedForward, "up"),
     ("channel_mix_value", ANY, FeedForward, "down"),
@@ -359,7 +364,7 @@ pub(super) enum Tower {
     Training,
 }
 
-/// Words that open a tower, and whether only as the first word. The last such word in a name wins, since
+/// Words that open a tower, and whether only as the first of several words. The last such word in a name wins, since
 /// connectors live within towers; [`ADAPTERS`] and training words win over all.
 #[rustfmt::skip]
 pub(super) const TOWERS: &[(&str, bool, Tower)] = &[

@@ -34,6 +34,8 @@ pub struct Inspect {
     architecture: Architecture,
     parameters: Parameters,
     norms: Norms,
+    /// Bytes of optimizer states and moving averages, which are no part of the model.
+    training_bytes: u64,
     dtypes: Vec<DtypeEntry>,
     bits_per_weight: Option<f64>,
     packing: Vec<String>,
@@ -118,7 +120,7 @@ impl Inspect {
             // Without experts every number is at work; with experts whose use is unknown, nothing can be said.
             None => routed.is_empty().then_some(total),
         };
-        let norms = analysis.rows.iter().filter(|row| row.part.role == Role::Norm);
+        let norms = analysis.rows.iter().filter(|row| row.part.role == Role::Norm && row.logical.parameters > 0);
         let norms = norms.fold(Norms { count: 0, parameters: 0, bytes: 0 }, |sum, row| Norms {
             count: sum.count + 1,
             parameters: sum.parameters.saturating_add(row.logical.parameters),
@@ -165,6 +167,7 @@ impl Inspect {
                 by_role: ByRole(by_role),
             },
             norms,
+            training_bytes: analysis.training_bytes(),
             dtypes,
             bits_per_weight: bits,
             packing: analysis.schemes.iter().map(|scheme| scheme.to_string()).collect(),
@@ -285,7 +288,7 @@ impl Inspect {
         if let Some(vocab) = architecture.vocab_size {
             words.push(format!("vocabulary {}", thousands(vocab)));
         }
-        match architecture.tied_embeddings {
+        match architecture.tied_embeddings.filter(|_| architecture.vocab_size.is_some()) {
             Some(true) => words.push("head tied to the embedding".to_string()),
             Some(false) => words.push("head of its own".to_string()),
             None => {}
@@ -442,6 +445,13 @@ impl Inspect {
             text = format!("{bits:.2} bits per weight · {text}");
         }
         page.section("types", &text);
+        if self.training_bytes > 0 {
+            let text = format!(
+                "{} of it from training (optimizer states, averages), not needed to run",
+                bytes(self.training_bytes)
+            );
+            page.more("{}", &text);
+        }
     }
 
     fn tokens(&self, page: &mut Page) {

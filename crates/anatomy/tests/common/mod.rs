@@ -6,11 +6,13 @@
 
 pub mod invariants;
 
+use std::io::Read;
 use std::path::PathBuf;
 
 use anatomy::container::{Container, Format};
 use anatomy::probe;
 use anatomy::source::Source;
+use flate2::read::GzDecoder;
 
 /// The format with this id.
 pub fn format(id: &str) -> &'static Format {
@@ -202,7 +204,7 @@ pub fn small_gguf() -> Gguf {
         .tensor("output_norm.weight", &[5], 0, 160) // F32: 20 bytes
 }
 
-/// Valid files that the builders make, and all of `tests/data` that are not too long to mutate often.
+/// Valid files that the builders make, and all of `tests/data` (unpacked) that are not too long to mutate often.
 pub fn corpus() -> Vec<Vec<u8>> {
     let mut short = small_gguf();
     short.version = 2;
@@ -222,8 +224,15 @@ pub fn corpus() -> Vec<Vec<u8>> {
         for path in files {
             if path.is_dir() {
                 folders.push(path);
-            } else if path.metadata().expect("a file that can be asked").len() <= 64 * 1024 {
-                corpus.push(std::fs::read(path).expect("a file that can be read"));
+                continue;
+            }
+            let mut bytes = std::fs::read(&path).expect("a file that can be read");
+            if path.extension().is_some_and(|extension| extension == "gz") {
+                let packed = std::mem::take(&mut bytes);
+                GzDecoder::new(&*packed).read_to_end(&mut bytes).expect("gzip");
+            }
+            if bytes.len() <= 64 * 1024 {
+                corpus.push(bytes);
             }
         }
     }

@@ -141,6 +141,12 @@ pub(super) fn inline_layout(trace: &Trace, state: Id) -> Option<Layout> {
 fn numpy_array(trace: &Trace, id: Id) -> Option<(Layout, Option<Span>)> {
     let call = trace.call(id)?;
     let path = trace.path_of(call.callee)?;
+    if matches!(&*path, "numpy.core.numeric._frombuffer" | "numpy._core.numeric._frombuffer") {
+        // Protocol 5: (buffer, type, shape, order).
+        let [buffer, dtype, dimensions, order] = trace.contents(call.arguments) else { return None };
+        let (element, shape) = (numpy_dtype(trace, *dtype)?, shape(trace, *dimensions)?);
+        return Some(described(trace, element, shape, trace.text(*order) == Some("F"), *buffer));
+    }
     if !matches!(&*path, "numpy.core.multiarray._reconstruct" | "numpy._core.multiarray._reconstruct") {
         return None;
     }
@@ -148,13 +154,18 @@ fn numpy_array(trace: &Trace, id: Id) -> Option<(Layout, Option<Span>)> {
     let shape = shape(trace, *state.get(1)?)?;
     let element = numpy_dtype(trace, *state.get(2)?)?;
     let fortran = trace.int(*state.get(3)?) == Some(1);
-    let size = checked_elements(&shape)?.checked_mul(element.bytes)?;
-    let span = match trace.value(*state.get(4)?) {
-        Value::Bytes(place) => trace.span(place).filter(|span| span.len == size),
+    Some(described(trace, element, shape, fortran, *state.get(4)?))
+}
+
+/// An array and the place of its bytes, where `data` holds as many as it needs.
+fn described(trace: &Trace, element: Element, shape: Vec<u64>, fortran: bool, data: Id) -> (Layout, Option<Span>) {
+    let size = checked_elements(&shape).and_then(|elements| elements.checked_mul(element.bytes));
+    let span = match trace.value(data) {
+        Value::Bytes(place) => trace.span(place).filter(|span| Some(span.len) == size),
         _ => None,
     };
-    let bytes = (!element.object).then_some(size);
-    Some((Layout { element, shape, fortran, bytes, aligned: false }, span))
+    let bytes = size.filter(|_| !element.object);
+    (Layout { element, shape, fortran, bytes, aligned: false }, span)
 }
 
 /// What a quick look at the first bytes says of a possible pickle.
@@ -164,33 +175,75 @@ struct Sniff {
     joblib: bool,
 }
 
-/// Follows the first bytes of a source as a pickle. Pickles without a protocol header are told from
-/// text by running them: they must go through to the end, or import and call something on the way.
-fn sniff(first: &[u8], len: u64) -> Option<Sniff> {
+/// Bytes that are followed of a pickle without a protocol header whose first texts are longer than [`Head::SIZE`].
+const SNIFF: u64 = 64 << 20;
+
+/// Follows the first bytes of a source as a pickle.
+fn sniff(source: &Source, first: &[u8]) -> Option<Sniff> {
+    let sniff = sniff_bytes(first, source.len());
+    if sniff.is_some() || source.len() <= first.len() as u64 || !may_begin(first) {
+        return sniff;
+    }
+    let trace = run(&Source::memory("head", first.to_vec()), 0).ok()?;
+    if trace.fault.is_none_or(|fault| !fault.cut) || trace.opcodes == 0 {
+        return None;
+    }
+    // What fills the first bytes is one long text, or too little to judge by: look further.
+    let more = source.section(0, SNIFF);
+    judge(&run(&more, 0).ok()?, None, &more, more.len() == source.len())
+}
+
+/// Whether a pickle without a protocol header can begin so; most files cannot.
+fn may_begin(first: &[u8]) -> bool {
+    first.first().is_some_and(|byte| b"(])}l0cISVFLNKMJGXUTiP".contains(byte))
+}
+
+/// Pickles without a protocol header are told from text by running them: they must go through to the
+/// end, or import and call something on the way.
+fn sniff_bytes(first: &[u8], len: u64) -> Option<Sniff> {
     let protocol = match first {
         [0x80, protocol @ 0..=5, ..] => Some(*protocol),
         _ => None,
     };
-    // Text protocols begin with few opcodes; most files are out here.
-    if protocol.is_none() && !first.first().is_some_and(|byte| b"(])}l0cISVFLNKMJGXUTiP".contains(byte)) {
+    if protocol.is_none() && !may_begin(first) {
         return None;
     }
-    let whole = first.len() as u64 == len;
-    let trace = run(&Source::memory("head", first.to_vec()), 0).ok()?;
+    let source = Source::memory("head", first.to_vec());
+    let mut trace = run(&source, 0).ok()?;
+    // Streams of next to nothing (`N.`) say nothing either; what follows them may.
+    for _ in 0..1000 {
+        let next = trace.end;
+        if protocol.is_some() || trace.fault.is_some() || trace.opcodes >= 3 || next >= source.len() {
+            break;
+        }
+        trace = run(&source, next).ok()?;
+    }
+    judge(&trace, protocol, &source, source.len() == len)
+}
+
+/// Decides from a trace of `source`, which is the `whole` file or its first part.
+fn judge(trace: &Trace, protocol: Option<u8>, source: &Source, whole: bool) -> Option<Sniff> {
+    // Text that happens to run to a full stop goes on as text; a second pickle makes sense as one.
+    let text_follows = trace.end < source.len()
+        && trace.calls.is_empty()
+        && source.read_up_to(trace.end, 1).is_ok_and(|next| next.iter().all(|byte| (9..127).contains(byte)))
+        && run(source, trace.end).is_ok_and(|next| next.fault.is_some_and(|fault| !fault.cut));
     let cut = trace.fault.as_ref().is_some_and(|fault| fault.cut);
     let names = |global: &Global| {
         [global.module, global.name].iter().all(|part| part.is_none_or(|part| is_identifier(trace.str(part))))
     };
     let sane = trace.globals.iter().all(names);
-    let joblib = trace
-        .globals
-        .iter()
-        .any(|global| global.module.is_some_and(|module| trace.str(module).starts_with("joblib.numpy_pickle")));
+    let joblib = trace.globals.iter().any(|global| {
+        let text = |part: Option<Str>| part.map(|part| trace.str(part)).unwrap_or_default();
+        text(global.module) == "joblib.numpy_pickle" && text(global.name).ends_with("ArrayWrapper")
+    });
     let what = match (protocol, trace.fault.is_some()) {
-        (Some(protocol), _) if trace.opcodes >= 2 || (whole && cut) => {
+        (Some(protocol), _) if trace.opcodes >= 2 || cut => {
             format!("it begins with the opcode PROTO {protocol}, and opcodes follow")
         }
-        (None, false) if sane && trace.opcodes >= 3 => "it runs through as a pickle without a protocol header".into(),
+        (None, false) if sane && trace.opcodes >= 3 && !text_follows => {
+            "it runs through as a pickle without a protocol header".into()
+        }
         (None, true) if sane && !trace.globals.is_empty() && (!trace.calls.is_empty() || trace.opcodes > 16) => {
             format!("its first {} opcodes make sense as a pickle without a protocol header", trace.opcodes)
         }
@@ -201,9 +254,9 @@ fn sniff(first: &[u8], len: u64) -> Option<Sniff> {
     };
     let mut evidence = what;
     match &trace.fault {
-        Some(fault) if cut && whole => {
+        Some(_) if cut && whole => {
+            let len = source.len();
             evidence.push_str(&format!("; it is cut: the file ends at byte {len}, before the STOP opcode"));
-            let _ = fault;
         }
         Some(fault) if !cut => {
             evidence.push_str(&format!("; it is broken at byte {}: {}", fault.offset, fault.reason));
@@ -223,21 +276,25 @@ fn is_identifier(name: &str) -> bool {
 
 /// Whether bytes that begin another file's member or tail look like a pickle.
 pub fn looks_like_pickle(first: &[u8], len: u64) -> bool {
-    sniff(first, len).is_some()
+    sniff_bytes(first, len).is_some()
 }
 
 fn probe(head: &Head) -> Option<Match> {
-    let sniff = sniff(&head.first, head.len()).filter(|sniff| !sniff.joblib)?;
+    let sniff = sniff(head.source, &head.first).filter(|sniff| !sniff.joblib)?;
     Match::new(sniff.score, sniff.evidence)
 }
 
 fn probe_joblib(head: &Head) -> Option<Match> {
-    if let Some(sniff) = sniff(&head.first, head.len()).filter(|sniff| sniff.joblib) {
+    if let Some(sniff) = sniff_bytes(&head.first, head.len()).filter(|sniff| sniff.joblib) {
         let evidence = format!("{}; it imports joblib.numpy_pickle", sniff.evidence);
         return Match::new(sniff.score, evidence);
     }
+    // joblib before 0.10: `ZF`, the length in hexadecimal, a zlib stream.
+    if head.starts_with(b"ZF0x") {
+        return Match::new(score::LIKELY, "it begins with `ZF0x`, as old joblib's compressed files do");
+    }
     let (method, inner) = unpack_first(&head.first)?;
-    let sniff = sniff(&inner, u64::MAX)?;
+    let sniff = sniff_bytes(&inner, u64::MAX)?;
     // A pickle in a zlib stream is joblib's; gzip is used for anything.
     (sniff.joblib || method == "zlib")
         .then(|| Match::new(score::LIKELY, format!("a {method} stream, and within it {}", sniff.evidence)))
@@ -262,19 +319,45 @@ fn unpack_first(first: &[u8]) -> Option<(&'static str, Vec<u8>)> {
     (bytes.len() >= 2).then_some((method, bytes))
 }
 
+/// The first [`MAX_UNPACKED`] bytes of a compressed pickle.
+fn unpack(source: &Source, method: &str) -> Source {
+    use std::io::Read;
+    // Old joblib: `ZF`, the length in hexadecimal filled up with blanks, then the stream (whose first byte is `x`).
+    let head = source.read_up_to(0, 64).unwrap_or_default();
+    let start = head
+        .strip_prefix(b"ZF0x")
+        .map_or(0, |rest| 4 + rest.iter().take_while(|byte| byte.is_ascii_hexdigit() || **byte == b' ').count() as u64);
+    let packed = std::io::BufReader::with_capacity(64 * 1024, super::zip::Cursor { source, at: start });
+    let mut bytes = Vec::new();
+    // A stream that breaks off still gave its first bytes.
+    let _ = match method {
+        "gzip" => flate2::bufread::GzDecoder::new(packed).take(MAX_UNPACKED).read_to_end(&mut bytes),
+        _ => flate2::bufread::ZlibDecoder::new(packed).take(MAX_UNPACKED).read_to_end(&mut bytes),
+    };
+    Source::memory(source.name(), bytes)
+}
+
 fn open(source: &Source) -> Result<Container> {
     read(&FORMAT, source)
 }
 
 fn open_joblib(source: &Source) -> Result<Container> {
-    let first = source.read_up_to(0, 2)?;
-    if let Some((method, _)) = unpack_first(&source.read_up_to(0, Head::SIZE)?)
-        && first.first() != Some(&0x80)
-    {
+    let first = source.read_up_to(0, Head::SIZE)?;
+    let packed = if first.starts_with(b"ZF0x") { Some("zlib") } else { unpack_first(&first).map(|(method, _)| method) };
+    if let Some(method) = packed {
         let mut draft = Draft::new();
         draft.add(0, source.len(), Kind::Code, format!("pickle, compressed with {method}"));
         let mut container = Container::new(&JOBLIB, draft.finish(source.len()));
         container.facts.push(("compression", method.to_string()));
+        let inner = read(&JOBLIB, &unpack(source, method))?;
+        container.facts.extend(inner.facts);
+        container.metadata = inner.metadata;
+        container.findings = inner.findings;
+        // Its arrays have no place in the compressed file.
+        container.tensors = inner.tensors;
+        for tensor in &mut container.tensors {
+            tensor.span = None;
+        }
         return Ok(container);
     }
     read(&JOBLIB, source)

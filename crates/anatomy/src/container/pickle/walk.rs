@@ -20,6 +20,8 @@ enum Step {
     Same,
 }
 
+type Frame = (Id, std::vec::IntoIter<(Step, Id)>, usize);
+
 /// What to do at a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Visit {
@@ -42,7 +44,8 @@ pub fn walk(trace: &Trace, root: Id, mut visit: impl FnMut(&str, Id) -> Visit) -
     let mut visits: HashMap<Id, u8> = HashMap::new();
     let mut above: HashSet<Id> = HashSet::new();
     let mut budget = (trace.end - trace.start).saturating_mul(NAME_FACTOR).saturating_add(1 << 16);
-    let mut frames: Vec<(Id, std::vec::IntoIter<(Step, Id)>, usize)> = Vec::new();
+    // Each object on the way down, its parts still to be seen, and the length of its own name.
+    let mut frames: Vec<Frame> = Vec::new();
     if visit("", root) != Visit::Into {
         return true;
     }
@@ -139,7 +142,7 @@ fn object_parts(trace: &Trace, id: Id) -> Vec<(Step, Id)> {
     } else if call.kind == CallKind::Reduce && is_transparent(&path) {
         parts.extend(arguments.first().map(|inner| (Step::Same, *inner)));
     }
-    if trace.contents(id).len() % 2 == 0 {
+    if trace.contents(id).len().is_multiple_of(2) {
         parts.extend(trace.pairs(id).map(|(key, value)| (Step::Key(key), value)));
     }
     // Attributes of a state dict (`_metadata`) say nothing of the model.

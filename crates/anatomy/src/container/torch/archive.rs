@@ -95,7 +95,7 @@ fn folder_of(archive: &Archive) -> String {
     let folder = |file: &'static str| {
         names().filter_map(move |name| name.strip_suffix(file)).find(|rest| rest.is_empty() || rest.ends_with('/'))
     };
-    let first = || names().next().and_then(|name| Some(name.get(..=name.find('/')?)?));
+    let first = || names().next().and_then(|name| name.get(..=name.find('/')?));
     folder("data.pkl").or_else(|| folder("constants.pkl")).or_else(first).unwrap_or_default().to_string()
 }
 

@@ -42,7 +42,7 @@ fn is_magic(trace: &Trace, source: &Source) -> bool {
 fn probe(head: &Head) -> Option<Match> {
     // The magic number is the first 14 to 40 bytes, whichever the protocol.
     let first = head.first.get(..64).unwrap_or(&head.first);
-    if !first.iter().any(|byte| *byte == 0x8a || *byte == b'L') {
+    if !first.iter().any(|byte| matches!(byte, 0x8a | 0x8b | b'L')) {
         return None;
     }
     let source = Source::memory("head", first.to_vec());

@@ -3,7 +3,7 @@
 //! Source: torch/serialization.py, `_legacy_load`, which still reads it.
 
 use super::legacy::read_storage;
-use super::{Model, PICKLE_BROKEN, STREAM, View};
+use super::{HIDDEN, Model, PICKLE_BROKEN, STREAM, View};
 use crate::bytes::Reader;
 use crate::container::pickle::{self, Id, Trace, Value, Visit, walk};
 use crate::container::tar::{self, Archive, Member};
@@ -50,6 +50,18 @@ fn open(source: &Source) -> Result<Container> {
         let kind = if member.name.ends_with("sys_info") { Kind::Header } else { Kind::Code };
         if !member.name.ends_with("storages") && !member.name.ends_with("tensors") {
             draft.add(member.data.start, member.data.end(), kind, format!("member {}", member.name));
+        }
+    }
+    if let Some(member) = member(&archive, "sys_info") {
+        let trace = pickle::run(&source.section(0, member.data.end()), member.data.start)?;
+        if !trace.globals.is_empty() || !trace.calls.is_empty() {
+            let message = "the writer's system is more than plain values: it imports or calls something";
+            model.findings.push(Finding::new(&HIDDEN, message).at(member.data.start).member("sys_info"));
+            model.globals.extend(pickle::distinct_globals(&trace));
+        }
+        if let Some(little) = trace.root.and_then(|root| trace.lookup(root, "little_endian")) {
+            let order = if trace.int(little) == Some(0) { "big" } else { "little" };
+            model.facts.push(("byte order", order.to_string()));
         }
     }
     read_storages(source, &archive, &mut model, &mut draft)?;
