@@ -3,10 +3,12 @@
 //! Computed once, from a configuration or from GGUF metadata. Runtimes allocate differently over the same table, so
 //! it counts numbers, not bytes, and knows nothing of padding or paging.
 
+use std::collections::HashSet;
+
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::architecture::{Architecture, Config, KV_HEADS, Keys, QUERY_HEADS, attention_free, whole};
+use crate::architecture::{Architecture, Config, KV_HEADS, Keys, QUERY_HEADS, attention_free, latent_rank, whole};
 
 /// Layers beyond this are not tabulated: no model has them, and a hostile configuration may declare 10^18.
 const MAX_LAYERS: u64 = 1 << 16;
@@ -229,7 +231,7 @@ fn config_layers(config: &Config, architecture: &Architecture) -> Result<Vec<Lay
     let encoder = config.truth("is_encoder_decoder") == Some(true);
     let shared = config.unsigned("num_kv_shared_layers").and_then(|last| usize::try_from(last).ok()).unwrap_or(0);
     let own = plans.len().saturating_sub(shared);
-    let cross: Vec<u64> = indices(config, "cross_attention_layers").unwrap_or_default();
+    let cross = members(config, "cross_attention_layers").unwrap_or_default();
     let sizes = Sizes::of_config(config, architecture);
 
     let mut layers = Vec::with_capacity(plans.len());
@@ -274,9 +276,9 @@ struct Sizes {
 impl Sizes {
     fn of_config(config: &Config, architecture: &Architecture) -> Self {
         let attention = &architecture.attention;
-        let rank = config.unsigned("kv_lora_rank").filter(|rank| *rank > 0);
+        let rank = latent_rank(config);
         let rotated = config.unsigned("qk_rope_head_dim");
-        let value = config.unsigned("v_head_dim");
+        let value = config.unsigned("v_head_dim").filter(|size| *size > 0);
         Sizes {
             query: attention.query_heads,
             kv: attention.kv_heads,
@@ -402,15 +404,15 @@ fn config_plans(config: &Config, count: usize) -> Result<Vec<Plan>, String> {
         return full_or_recurrent(&|layer| kinds.get(layer) == Some(&1));
     }
     for key in ["attn_layer_indices", "full_attn_idxs"] {
-        if let Some(full) = indices(config, key) {
+        if let Some(full) = members(config, key) {
             return full_or_recurrent(&|layer| full.contains(&(layer as u64)));
         }
     }
-    if let Some(both) = indices(config, "hybrid_layer_ids") {
+    if let Some(both) = members(config, "hybrid_layer_ids") {
         return per_layer(&|layer| if both.contains(&(layer as u64)) { Plan::BOTH } else { Plan::RECURRENT });
     }
     // Kimi Linear counts layers from 1.
-    if let Some(full) = indices(config, "linear_attn_config.full_attn_layers") {
+    if let Some(full) = members(config, "linear_attn_config.full_attn_layers") {
         return full_or_recurrent(&|layer| full.contains(&(layer as u64 + 1)));
     }
     if let Some(period) = config.unsigned("full_attention_interval").filter(|period| *period > 0) {
@@ -592,6 +594,11 @@ fn word_plan(word: &str, family: &str, window: &Window, indexed: bool) -> Result
 
 /// A list of whole numbers; `None` where anything else is in it.
 fn indices(config: &Config, key: &str) -> Option<Vec<u64>> {
+    config.list(key)?.iter().map(whole).collect()
+}
+
+/// The same as a set, for lists that name layers: a hostile one is long, and asked for every layer.
+fn members(config: &Config, key: &str) -> Option<HashSet<u64>> {
     config.list(key)?.iter().map(whole).collect()
 }
 

@@ -339,6 +339,27 @@ fn windows_are_on_and_off_as_the_keys_say() {
 }
 
 #[test]
+fn deepseek_without_latent_attention_keeps_keys_and_values() {
+    // DeepSeek-OCR's language model: the keys of latent attention are there, and say that it is off.
+    let architecture = of_config(&json!({"model_type": "deepseek_vl_v2", "language_config": {"num_hidden_layers": 12,
+        "hidden_size": 1280, "num_attention_heads": 10, "num_key_value_heads": 10, "use_mla": false,
+        "kv_lora_rank": null, "qk_nope_head_dim": 0, "qk_rope_head_dim": 0, "v_head_dim": 0}}));
+    assert_eq!(architecture.attention.kind, Some("mha"));
+    assert_eq!(architecture.cache.summary(None).bytes_per_token, Some(12 * 10 * (128 + 128) * 2));
+}
+
+#[test]
+fn mistral_and_meta_have_keys_of_their_own() {
+    let architecture =
+        of_config(&json!({"dim": 4096, "n_layers": 32, "head_dim": 128, "hidden_dim": 14336, "n_heads": 32,
+        "n_kv_heads": 8, "rope_theta": 1e6, "vocab_size": 32768, "moe": {"num_experts_per_tok": 2, "num_experts": 8}}));
+    assert_eq!((architecture.layers, architecture.hidden_size), (Some(32), Some(4096)));
+    assert_eq!(architecture.experts.as_ref().map(|experts| (experts.count, experts.active)), Some((Some(8), Some(2))));
+    assert_eq!(architecture.evidence["layers"], "params.json: n_layers");
+    assert_eq!(architecture.cache.summary(None).bytes_per_token, Some(131_072));
+}
+
+#[test]
 fn a_layer_of_unknown_kind_makes_the_cache_unknown() {
     let config = json!({"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4,
         "layer_types": ["full_attention", "telepathy"]});
@@ -407,6 +428,8 @@ fn huge_and_senseless_numbers_are_survived() {
         json!({"num_hidden_layers": -3, "hidden_size": 0.5, "num_attention_heads": "eight", "vocab_size": {}}),
         json!({"num_hidden_layers": 1e300, "num_attention_heads": 0, "hidden_size": 0, "n_inner": null}),
         json!({"num_hidden_layers": 4, "layer_types": million, "num_attention_heads": million, "hidden_size": million}),
+        json!({"num_hidden_layers": 65536, "attn_layer_indices": million, "cross_attention_layers": million,
+            "num_attention_heads": million, "hidden_size": 64, "head_dim": 4, "sliding_window": 1}),
         json!({"num_hidden_layers": 4, "block_types": [], "sliding_window": -1}),
         json!({"num_hidden_layers": 4, "sliding_window_pattern": "", "sliding_window": 1}),
         json!({"num_hidden_layers": 4, "hybrid_override_pattern": "é*", "num_kv_shared_layers": u64::MAX}),

@@ -40,7 +40,8 @@ const LAYERS: &[&str] = &[
     "num_blocks",
     "num_transformer_layers",
 ];
-const HIDDEN: &[&str] = &["hidden_size", "n_embd", "d_model", "dim", "emb_dim", "model_dim", "embedding_dim"];
+const HIDDEN: &[&str] =
+    &["hidden_size", "n_embd", "n_embed", "d_model", "dim", "emb_dim", "model_dim", "embedding_dim"];
 const VOCAB: &[&str] = &["vocab_size", "padded_vocab_size", "n_vocab", "n_words", "decoder_vocab_size"];
 const CONTEXT: &[&str] = &[
     "max_position_embeddings",
@@ -315,7 +316,7 @@ fn derived_width(config: &Config) -> Option<Known<u64>> {
     let stated = whole(value)?;
     match config.text_type() {
         // Gate and up-projection share the width.
-        "recurrent_gemma" | "moshi" => Some(Known::new(stated / 2, format!("{} / 2", config.source(key)))),
+        "qwen" | "recurrent_gemma" | "moshi" => Some(Known::new(stated / 2, format!("{} / 2", config.source(key)))),
         // Lfm2MLP: two thirds, times a factor, up to the next multiple.
         family if family.starts_with("lfm2") && config.truth("block_auto_adjust_ff_dim") == Some(true) => {
             let factor = config.get("block_ffn_dim_multiplier").and_then(Value::as_f64).unwrap_or(1.0);
@@ -344,6 +345,12 @@ pub(crate) fn attention_free(config: &Config) -> bool {
     matches!(family, "mamba" | "mamba2" | "falcon_mamba" | "xlstm") || family.starts_with("rwkv")
 }
 
+/// Numbers in the compressed vector of latent attention, where the model has it. Some DeepSeek classes can do without.
+pub(crate) fn latent_rank(config: &Config) -> Option<u64> {
+    let off = config.truth("use_mla") == Some(false);
+    config.unsigned("kv_lora_rank").filter(|rank| *rank > 0 && !off)
+}
+
 /// Head counts where a family has its own way to say them.
 fn heads(config: &Config, facts: &mut Facts) {
     let query = config.first(QUERY_HEADS).and_then(|(_, value)| whole(value));
@@ -365,7 +372,7 @@ fn heads(config: &Config, facts: &mut Facts) {
     };
     facts.set(key::KV_HEADS, kv.map(|(heads, source)| Known::assumed(heads, source)));
     // Latent attention: the queries and keys that scores are made of have a part with and a part without rotation.
-    let latent = config.get("kv_lora_rank").is_some();
+    let latent = latent_rank(config).is_some();
     let parts = config.unsigned("qk_nope_head_dim").zip(config.unsigned("qk_rope_head_dim"));
     if let (true, Some((plain, rotated))) = (latent, parts) {
         let size = plain.checked_add(rotated);

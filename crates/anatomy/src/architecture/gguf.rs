@@ -134,6 +134,11 @@ pub(super) fn facts(keys: &Keys) -> Facts {
         // Single precision in the file: 10000 and 500000 are exact, and printing must not pretend otherwise.
         Known::new(theta, keys.source("rope.freq_base"))
     });
+    if facts.theta.is_some() {
+        let head = facts.number(key::HEAD_DIM);
+        let source = "GGUF: no rope.dimension_count, for which llama.cpp takes the whole head";
+        facts.set(key::ROPE_DIMENSION, head.map(|head| Known::assumed(head, source)));
+    }
     let factor = keys.get("rope.scaling.factor").and_then(Value::as_f64).filter(|factor| *factor > 0.0);
     let kind = keys.get("rope.scaling.type").and_then(Value::as_str);
     facts.scaling = match (kind, factor) {

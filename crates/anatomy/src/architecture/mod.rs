@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-pub(crate) use config::{Config, KV_HEADS, QUERY_HEADS, attention_free, whole};
+pub(crate) use config::{Config, KV_HEADS, QUERY_HEADS, attention_free, latent_rank, whole};
 pub(crate) use gguf::Keys;
 
 use crate::cache::{self, Cache};
@@ -262,7 +262,7 @@ pub fn read(evidence: &Evidence) -> Architecture {
     };
     let latent = seen.latent
         || keys.is_some_and(|keys| keys.unsigned("attention.kv_lora_rank").is_some())
-        || config.is_some_and(|config| config.unsigned("kv_lora_rank").is_some_and(|rank| rank > 0));
+        || config.as_ref().is_some_and(|config| latent_rank(config).is_some());
     attention_kind(&mut architecture, &seen, latent);
     architecture.findings = facts.findings;
     architecture

@@ -85,6 +85,7 @@ pub(super) fn look<'a>(tensors: &[Witness<'a>]) -> Seen<'a> {
     let mut seen = Seen::default();
     let mut parts: Parts = HashMap::new();
     let mut numbers: HashSet<u32> = HashSet::new();
+    let mut last = None;
     let mut highest_expert: BTreeMap<u32, (u32, &str)> = BTreeMap::new();
     let mut top: HashMap<(Role, &'static str), (&str, &[u64])> = HashMap::new();
     let mut heads: Vec<(&str, &[u64])> = Vec::new();
@@ -102,12 +103,19 @@ pub(super) fn look<'a>(tensors: &[Witness<'a>]) -> Seen<'a> {
             keep_larger(&mut top, (part.role, part.component), name, shape);
             continue;
         };
-        numbers.insert(layer);
+        if last != Some(layer) {
+            numbers.insert(layer);
+            last = Some(layer);
+        }
         seen.recurrent |= part.role == Role::StateSpace;
         if let (Role::Experts, Some(expert)) = (part.role, part.expert) {
             let most = highest_expert.entry(layer).or_insert((expert, name));
             if expert > most.0 {
                 *most = (expert, name);
+            }
+            // The experts of a layer are alike, and there are hundreds.
+            if expert > 0 {
+                continue;
             }
         }
         keep_larger(&mut parts, (layer, part.role, part.component), name, shape);
