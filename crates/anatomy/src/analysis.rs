@@ -1,10 +1,24 @@
 //! What every report starts from: each tensor of a model with its part in it and the numbers that it
 //! stands for.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::finding::{Finding, Rule, Severity};
 use crate::model::Model;
-use crate::names::{self, Part, Role};
-use crate::packing::{self, Logical};
+use crate::names::{self, Part, Role, Stack};
+use crate::packing::{self, Entry, Logical, Scheme};
 use crate::tensor::Tensor;
+
+static NORM_MISSING: Rule = Rule {
+    name: "norm-missing",
+    severity: Severity::Error,
+    why: "A layer lacks a norm that the layers like it have. Norms are the smallest tensors and the most critical: \
+          without one the model does not load, or talks nonsense.",
+    help: "get the file again; if it is a merge or conversion, the tool that made it dropped the tensor",
+};
+
+/// The rules of this module.
+pub static RULES: &[&Rule] = &[&NORM_MISSING];
 
 /// One tensor, understood.
 #[derive(Debug)]
@@ -33,21 +47,30 @@ pub struct Analysis<'m> {
     pub model: &'m Model,
     /// Its tensors.
     pub rows: Vec<Row<'m>>,
+    /// The packed quantisations that were met, the one with most numbers first.
+    pub schemes: Vec<Scheme>,
 }
 
 impl<'m> Analysis<'m> {
     /// Reads every tensor's name and counts what it stands for.
     pub fn new(model: &'m Model) -> Self {
         let (files, tensors): (Vec<usize>, Vec<&Tensor>) = model.tensors().unzip();
-        let logical = packing::logical(&tensors, model.config.as_ref());
-        let mut grammar = names::Grammar::new();
-        let rows = files.into_iter().zip(tensors).zip(logical).map(|((file, tensor), logical)| Row {
-            tensor,
-            file,
-            part: grammar.parse(&tensor.name),
-            logical,
-        });
-        Analysis { model, rows: rows.collect() }
+        let parts = names::parse_all(tensors.iter().map(|tensor| tensor.name.as_str()));
+        let entries: Vec<Entry> = tensors
+            .iter()
+            .zip(&files)
+            .zip(&parts)
+            .map(|((tensor, file), part)| Entry { tensor, file: *file, buffer: part.buffer })
+            .collect();
+        let packing = packing::logical(&entries, model.config.as_ref());
+        let rows = files.into_iter().zip(tensors).zip(packing.tensors).zip(parts);
+        let mut rows: Vec<Row> =
+            rows.map(|(((file, tensor), logical), part)| Row { tensor, file, part, logical }).collect();
+        // Moments and averages of training are no numbers of the model.
+        for row in rows.iter_mut().filter(|row| row.part.stack == Stack::Training) {
+            row.logical.parameters = 0;
+        }
+        Analysis { model, rows, schemes: packing.schemes.into_iter().map(|(scheme, ..)| scheme).collect() }
     }
 
     /// Learned numbers in all.
@@ -60,4 +83,80 @@ impl<'m> Analysis<'m> {
         let of_role = self.rows.iter().filter(|row| row.part.role == role);
         of_role.map(|row| row.logical.parameters).fold(0, u64::saturating_add)
     }
+}
+
+impl Analysis<'_> {
+    /// Bytes of the model's own tensors; what tensors share counts once.
+    pub fn stored_bytes(&self) -> u64 {
+        self.bytes_of(|row| row.part.stack != Stack::Training)
+    }
+
+    /// Bytes that training left in the file beside the model: optimizer states, moving averages.
+    pub fn training_bytes(&self) -> u64 {
+        self.bytes_of(|row| row.part.stack == Stack::Training)
+    }
+
+    fn bytes_of(&self, wanted: impl Fn(&Row) -> bool) -> u64 {
+        let mut sum = 0u64;
+        // Per file and storage, the views' places: tied tensors coincide, views may overlap.
+        let mut shared: BTreeMap<(usize, u32), Vec<(u64, u64)>> = BTreeMap::new();
+        for row in self.rows.iter().filter(|row| wanted(row)) {
+            match row.tensor.storage {
+                None => sum = sum.saturating_add(row.tensor.bytes),
+                Some(view) => {
+                    let size = row.tensor.dtype.block_bytes();
+                    let start = view.offset.saturating_mul(size);
+                    shared
+                        .entry((row.file, view.storage))
+                        .or_default()
+                        .push((start, start.saturating_add(row.tensor.bytes)));
+                }
+            }
+        }
+        for places in shared.values_mut() {
+            places.sort_unstable();
+            let mut at = 0;
+            for (start, end) in places.iter() {
+                sum = sum.saturating_add(end.saturating_sub((*start).max(at)));
+                at = at.max(*end);
+            }
+        }
+        sum
+    }
+}
+
+/// Layers that lack nothing but a norm, compared with the layers that are otherwise like them.
+pub fn norms_missing(analysis: &Analysis) -> Vec<Finding> {
+    // For each stack and layer: the names without their layer number, norms apart from the rest.
+    type Names = (BTreeSet<String>, BTreeSet<String>);
+    let mut layers: BTreeMap<(Stack, u32), Names> = BTreeMap::new();
+    for row in &analysis.rows {
+        let (Some(layer), None) = (row.part.layer, row.part.expert) else { continue };
+        let Some((front, back)) = row.tensor.name.split_once(&format!(".{layer}.")) else { continue };
+        let (norms, rest) = layers.entry((row.part.stack, layer)).or_default();
+        let names = if row.part.role == Role::Norm { norms } else { rest };
+        names.insert(format!("{front}.{{}}.{back}"));
+    }
+    // Layers of one kind hold the same tensors besides their norms; each norm that most of them have is due to all.
+    type Alike<'n> = Vec<(u32, &'n BTreeSet<String>)>;
+    let mut kinds: BTreeMap<(Stack, &BTreeSet<String>), Alike> = BTreeMap::new();
+    for ((stack, layer), (norms, rest)) in &layers {
+        kinds.entry((*stack, rest)).or_default().push((*layer, norms));
+    }
+    let mut findings = crate::Findings::new();
+    for alike in kinds.values().filter(|alike| alike.len() > 2) {
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for name in alike.iter().flat_map(|(_, norms)| norms.iter()) {
+            *counts.entry(name).or_default() += 1;
+        }
+        let due = counts.iter().filter(|(_, count)| **count < alike.len() && **count * 2 > alike.len());
+        for (name, count) in due {
+            for (layer, _) in alike.iter().filter(|(_, norms)| !norms.contains(*name)) {
+                let full = name.replacen("{}", &layer.to_string(), 1);
+                let message = format!("{full} is missing; {count} of {} layers like it have theirs", alike.len());
+                findings.push(Finding::new(&NORM_MISSING, message).tensor(full));
+            }
+        }
+    }
+    findings.finish()
 }

@@ -23,10 +23,16 @@ pub struct Reader<'a> {
     start: u64,
     /// Position within `buffer`; at most its length.
     at: usize,
+    /// How many bytes the next refill fetches.
+    chunk: usize,
 }
 
 /// How many bytes a refill fetches. Small files and headers fit in one.
 const CHUNK: usize = 256 * 1024;
+
+/// How many bytes the first refill after a jump fetches: a walk that steps from tensor to tensor must not read
+/// much of each. Every further refill in a row fetches four times as many, up to [`CHUNK`].
+const CHUNK_AFTER_JUMP: usize = 4 * 1024;
 
 macro_rules! number {
     ($name:ident, $type:ty) => {
@@ -44,7 +50,7 @@ macro_rules! number {
 impl<'a> Reader<'a> {
     /// A little-endian reader that begins at `offset`.
     pub fn new(source: &'a Source, offset: u64) -> Self {
-        Reader { source, endian: Endian::Little, buffer: Vec::new(), start: offset, at: 0 }
+        Reader { source, endian: Endian::Little, buffer: Vec::new(), start: offset, at: 0, chunk: CHUNK }
     }
 
     /// Changes the byte order for what follows.
@@ -84,7 +90,8 @@ impl<'a> Reader<'a> {
         if count as u64 > self.remaining() {
             return Err(self.ends(count as u64));
         }
-        self.buffer = self.source.read_up_to(offset, count.max(CHUNK) as u64)?;
+        self.buffer = self.source.read_up_to(offset, count.max(self.chunk) as u64)?;
+        self.chunk = (self.chunk * 4).min(CHUNK);
         self.start = offset;
         self.at = 0;
         Ok(())
@@ -170,6 +177,7 @@ impl<'a> Reader<'a> {
                 self.buffer.clear();
                 self.start = offset;
                 self.at = 0;
+                self.chunk = CHUNK_AFTER_JUMP;
             }
         }
     }

@@ -6,7 +6,9 @@
 //! for every format.
 
 pub mod analysis;
+pub mod architecture;
 pub mod bytes;
+pub mod cache;
 pub mod container;
 pub mod dtype;
 pub mod error;
@@ -21,6 +23,7 @@ pub mod report;
 pub mod rules;
 pub mod source;
 pub mod tensor;
+pub mod tokenizer;
 
 pub use error::{Error, ErrorKind, Result};
 pub use finding::{Finding, Findings, Rule, Severity};

@@ -3,12 +3,63 @@
 //! Each format looks at the [`Head`] of a file and answers with a [`Match`] or nothing; the highest
 //! score wins, the earlier row of [`FORMATS`] on a tie.
 
+use std::cell::OnceCell;
+
+use crate::container::zip::Listing;
 use crate::container::{self, Container, Format};
 use crate::error::Result;
 use crate::source::Source;
 
 /// All formats, most specific first.
-pub static FORMATS: &[&Format] = &[&container::safetensors::FORMAT, &container::gguf::FORMAT];
+pub static FORMATS: &[&Format] = &[
+    &container::safetensors::FORMAT,
+    &container::gguf::FORMAT,
+    &container::llamafile::FORMAT,
+    &container::torch::archive::FORMAT,
+    &container::torch::archive::TORCHSCRIPT,
+    &container::torch::legacy::FORMAT,
+    &container::torch::tarred::FORMAT,
+    &container::npy::FORMAT,
+    &container::npy::NPZ,
+    &container::tar::NEMO,
+    &container::tar::FORMAT,
+    &container::keras::FORMAT,
+    &container::pickle::JOBLIB,
+    &container::pickle::FORMAT,
+    &container::zip::FORMAT,
+    &container::onnx::FORMAT,
+    &container::ggml::FORMAT,
+    &container::hdf5::FORMAT,
+    &container::flatbuffers::TFLITE,
+    &container::flatbuffers::EXECUTORCH,
+    &container::flax::FORMAT,
+    &container::tensorflow::SAVED_MODEL,
+    &container::tensorflow::CHECKPOINT,
+    &container::coreml::FORMAT,
+    &container::sentencepiece::FORMAT,
+    &container::json::NOTEBOOK,
+    &container::json::SAFETENSORS_INDEX,
+    &container::json::PYTORCH_INDEX,
+    &container::json::TOKENIZER,
+    &container::json::TEKKEN,
+    &container::json::CONFIG,
+    &container::json::JSON,
+    &container::compressed::GZIP,
+    &container::compressed::ZSTD,
+    &container::compressed::XZ,
+    &container::compressed::BZIP2,
+    &container::compressed::SEVEN_ZIP,
+    &container::executable::ELF,
+    &container::executable::PE,
+    &container::text::GIT_LFS,
+    &container::text::HTML,
+    &container::text::OPENVINO,
+    &container::text::TIKTOKEN,
+    &container::text::PYTHON,
+    &container::text::TEXT,
+    &container::text::EMPTY,
+    &container::text::UNKNOWN,
+];
 
 /// How sure a probe is.
 pub mod score {
@@ -44,6 +95,9 @@ pub struct Head<'a> {
     pub source: &'a Source,
     /// The first bytes, up to [`Head::SIZE`].
     pub first: Vec<u8>,
+    /// What the first bytes are as JSON, found once for all the formats that are JSON.
+    pub(crate) json: OnceCell<Option<container::json::Sort>>,
+    zip: OnceCell<Option<Listing>>,
 }
 
 impl<'a> Head<'a> {
@@ -52,7 +106,13 @@ impl<'a> Head<'a> {
 
     /// Reads the first bytes.
     pub fn read(source: &'a Source) -> Result<Self> {
-        Ok(Head { source, first: source.read_up_to(0, Self::SIZE)? })
+        let first = source.read_up_to(0, Self::SIZE)?;
+        Ok(Head { source, first, json: OnceCell::new(), zip: OnceCell::new() })
+    }
+
+    /// The names in the zip archive that this file is; read once for all formats that are archives.
+    pub fn zip(&self) -> Option<&Listing> {
+        self.zip.get_or_init(|| container::zip::list(self.source, &self.first).ok().flatten()).as_ref()
     }
 
     /// Length of the whole file in bytes.

@@ -4,4 +4,21 @@ use crate::container;
 use crate::finding::Rule;
 
 /// Every rule that can fire, grouped by where it lives.
-pub static ALL: &[&[&Rule]] = &[container::safetensors::RULES, container::gguf::RULES, crate::model::RULES];
+pub static ALL: &[&[&Rule]] = &[
+    crate::analysis::RULES,
+    crate::architecture::RULES,
+    crate::model::RULES,
+    crate::report::RULES,
+    container::safetensors::RULES,
+    container::gguf::RULES,
+    container::onnx::RULES,
+    container::ggml::RULES,
+    container::hdf5::RULES,
+    container::json::RULES,
+    container::text::RULES,
+    container::zip::RULES,
+    container::tar::RULES,
+    container::pickle::RULES,
+    container::torch::RULES,
+    container::npy::RULES,
+];

@@ -3,12 +3,32 @@
 //! Each file of this module knows one format (or a small group that shares its header) and exports
 //! one [`Format`] per identifier; [`crate::probe::FORMATS`] lists them all.
 
+pub mod compressed;
+pub mod coreml;
+pub mod executable;
+pub mod flatbuffers;
+pub mod flax;
+pub mod ggml;
 pub mod gguf;
+pub mod hdf5;
+pub mod json;
+pub mod keras;
+pub mod llamafile;
+pub mod npy;
+pub mod onnx;
+pub mod pickle;
+pub(crate) mod protobuf;
 pub mod safetensors;
+pub mod sentencepiece;
+pub mod tar;
+pub mod tensorflow;
+pub mod text;
+pub mod torch;
+pub mod zip;
 
 use crate::error::Result;
 use crate::finding::Finding;
-use crate::ledger::Ledger;
+use crate::ledger::{Draft, Kind, Ledger};
 use crate::metadata::Metadata;
 use crate::probe::{Head, Match};
 use crate::source::Source;
@@ -86,3 +106,19 @@ impl Container {
         }
     }
 }
+
+/// A container of a format that is only identified: `magic` bytes by which it is known, then `header` bytes that its
+/// header takes and that were read for the facts, then what this version does not read.
+fn identified(format: &'static Format, source: &Source, magic: u64, header: u64, facts: Facts) -> Container {
+    let len = source.len();
+    let mut draft = Draft::new();
+    draft.add(0, magic, Kind::Magic, "magic number");
+    draft.add(magic, magic.saturating_add(header), Kind::Header, "header");
+    let ledger = draft.finish_with(len, |_, _| (Kind::Unexplained, "not read by this version".into()));
+    let mut container = Container::new(format, ledger);
+    container.facts = facts;
+    container
+}
+
+/// What a header says, see [`Container::facts`].
+type Facts = Vec<(&'static str, String)>;

@@ -127,12 +127,14 @@ const SHOWN: usize = 2;
 fn table(out: &mut String, file: &FileBytes, width: usize, all: bool) {
     let ranges = file.ranges.container.ledger.ranges();
     let digits = thousands(file.bytes).len().max(5);
-    let room = width.saturating_sub(digits * 2 + 18).max(16);
+    let room = width.saturating_sub(digits * 2 + 19).max(16);
     let _ =
         writeln!(out, "  {}", paint(DIM, format!("{:>digits$}  {:>digits$}  {:<11}  what", "start", "bytes", "kind")));
     let mut at = 0;
     while let Some(first) = ranges.get(at) {
-        let alike = |kind: Kind| kind == first.kind || (first.kind == Kind::Tensor && kind == Kind::Padding);
+        // In archives, headers and filling stand between the tensors: together they are the body.
+        let body = |kind: Kind| matches!(kind, Kind::Tensor | Kind::Padding | Kind::Container);
+        let alike = |kind: Kind| kind == first.kind || (body(first.kind) && body(kind));
         let run = ranges.iter().skip(at).take_while(|range| alike(range.kind)).count();
         let shown = if all || run <= SHOWN * 2 + 1 { run } else { SHOWN };
         let mut row = |start: u64, size: u64, kind: &str, text: &str| {
@@ -146,7 +148,8 @@ fn table(out: &mut String, file: &FileBytes, width: usize, all: bool) {
             let rest: Vec<_> = ranges.iter().skip(at + shown).take(run - shown - 1).collect();
             if let (Some(from), Some(to)) = (rest.first(), rest.last()) {
                 let text = format!("… {} more like these (--all shows each)", thousands(rest.len() as u64));
-                row(from.start, to.end - from.start, first.kind.as_str(), &text);
+                let same = rest.iter().all(|range| range.kind == from.kind);
+                row(from.start, to.end - from.start, if same { from.kind.as_str() } else { "several" }, &text);
             }
             if let Some(last) = ranges.get(at + run - 1) {
                 row(last.start, last.end - last.start, last.kind.as_str(), label(file.ranges, &last.label));

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::style::{BOLD, DIM, RED, YELLOW, paint, wrap};
+use super::tensors::csv_field;
 use super::units::{bytes, elide, safe};
 use crate::error::Error;
 use crate::probe;
@@ -43,8 +44,10 @@ pub struct IdentifyEntry {
 /// An error within a list, in the form of the JSON error document.
 #[derive(Debug, Serialize)]
 pub struct ErrorEntry {
-    kind: &'static str,
-    message: String,
+    /// Broad class.
+    pub kind: &'static str,
+    /// What is wrong, without the place.
+    pub message: String,
     path: Option<String>,
     offset: Option<u64>,
 }
@@ -103,6 +106,24 @@ impl Identify {
     /// Whether a file could not be read.
     pub fn failed(&self) -> bool {
         self.files.iter().any(|file| file.error.is_some())
+    }
+
+    /// Comma-separated values with a header line; what is not known of a file is empty.
+    pub fn csv(&self) -> String {
+        let mut out = String::from("path,bytes,format,evidence,extension,misnamed,error\n");
+        for file in &self.files {
+            let fields = [
+                file.path.as_str(),
+                &file.bytes.map(|bytes| bytes.to_string()).unwrap_or_default(),
+                file.format.unwrap_or_default(),
+                file.evidence.as_deref().unwrap_or_default(),
+                file.extension.as_deref().unwrap_or_default(),
+                &file.misnamed.map(|misnamed| misnamed.to_string()).unwrap_or_default(),
+                file.error.as_ref().map(|error| error.message.as_str()).unwrap_or_default(),
+            ];
+            let _ = writeln!(out, "{}", fields.map(csv_field).join(","));
+        }
+        out
     }
 
     /// A block per file: path, format, size, and the reason beneath.

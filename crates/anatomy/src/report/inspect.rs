@@ -1,23 +1,618 @@
 //! What is this, on one screen.
 
-use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt::Write;
 
-use crate::analysis::Analysis;
+use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
+
+use super::style::{self, BOLD, CYAN, DIM, GREEN, RED, YELLOW, bar, paint, wrap};
+use super::tensors::by_dtype;
+use super::units::{bytes, count, elide, parameters, percent, safe, thousands, three_digits};
+use crate::analysis::{Analysis, norms_missing};
+use crate::architecture::{self, Architecture, Evidence};
+use crate::cache::KvCache;
+use crate::finding::{Finding, Severity};
+use crate::ledger::Kind;
+use crate::model::{FileRole, Model};
+use crate::names::Role;
+use crate::tokenizer::{self, TokenizerSummary};
 
 /// The document of `anatomy inspect`.
 #[derive(Debug, Serialize)]
 pub struct Inspect {
     schema: &'static str,
+    source: String,
+    format: &'static str,
+    format_name: &'static str,
+    evidence: String,
+    misnamed: bool,
+    use_and_risk: &'static str,
+    facts: BTreeMap<&'static str, String>,
+    files: Vec<FileEntry>,
+    bytes: Budget,
+    architecture: Architecture,
+    parameters: Parameters,
+    norms: Norms,
+    /// Bytes of optimizer states and moving averages, which are no part of the model.
+    training_bytes: u64,
+    dtypes: Vec<DtypeEntry>,
+    bits_per_weight: Option<f64>,
+    packing: Vec<String>,
+    kv_cache: KvCache,
+    tokenizer: Option<TokenizerSummary>,
+    metadata: BTreeMap<String, String>,
+    /// What is odd or wrong, in the order in which it was met.
+    pub findings: Vec<Finding>,
+}
+
+#[derive(Debug, Serialize)]
+struct FileEntry {
+    path: String,
+    bytes: u64,
+    format: &'static str,
+    role: FileRole,
+}
+
+/// Where the bytes of all files go; the parts add up to the total.
+#[derive(Debug, Default, Serialize)]
+struct Budget {
+    total: u64,
+    weights: u64,
+    tokenizer: u64,
+    metadata: u64,
+    padding: u64,
+    unexplained: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Parameters {
+    total: u64,
+    active: Option<u64>,
+    /// Of the total, numbers that are stored but not learned (rotary tables, masks, router biases).
+    buffers: u64,
+    by_role: ByRole,
+}
+
+#[derive(Debug)]
+struct ByRole(Vec<(Role, u64)>);
+
+impl Serialize for ByRole {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (role, count) in &self.0 {
+            map.serialize_entry(role.as_str(), count)?;
+        }
+        map.end()
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Norms {
+    count: u64,
+    parameters: u64,
+    bytes: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct DtypeEntry {
+    dtype: &'static str,
+    tensors: u64,
+    parameters: u64,
+    bytes: u64,
 }
 
 impl Inspect {
     /// Looks at a model as a whole.
-    pub fn new(_analysis: &Analysis) -> Self {
-        Inspect { schema: "anatomy.inspect/1" }
+    pub fn new(analysis: &Analysis) -> Self {
+        let model = analysis.model;
+        let witnesses: Vec<_> =
+            analysis.rows.iter().map(|row| (row.tensor.name.as_str(), row.logical_shape(), row.part)).collect();
+        let gguf = model.gguf().map(|file| &file.container.metadata);
+        let architecture = architecture::read(&Evidence { config: model.config.as_ref(), gguf, tensors: &witnesses });
+
+        let total = analysis.total();
+        let by_role: Vec<_> = Role::ALL.iter().map(|role| (*role, analysis.of_role(*role))).collect();
+        let experts = architecture.experts.as_ref();
+        let routed = architecture::routed_experts(&witnesses, experts.and_then(|experts| experts.count));
+        let active = match experts.and_then(|experts| experts.active) {
+            Some(active) => architecture::active_parameters(total, &routed, active),
+            // Without experts every number is at work; with experts whose use is unknown, nothing can be said.
+            None => routed.is_empty().then_some(total),
+        };
+        let norms = analysis.rows.iter().filter(|row| row.part.role == Role::Norm && row.logical.parameters > 0);
+        let norms = norms.fold(Norms { count: 0, parameters: 0, bytes: 0 }, |sum, row| Norms {
+            count: sum.count + 1,
+            parameters: sum.parameters.saturating_add(row.logical.parameters),
+            bytes: sum.bytes.saturating_add(row.tensor.bytes),
+        });
+        let buffers = analysis.rows.iter().filter(|row| row.part.buffer).map(|row| row.logical.parameters);
+        let dtypes: Vec<DtypeEntry> = by_dtype(analysis)
+            .into_iter()
+            .map(|(dtype, tensors, parameters, bytes)| DtypeEntry { dtype, tensors, parameters, bytes })
+            .collect();
+        let stored: u64 = analysis.stored_bytes();
+        let bits = (total > 0).then(|| (stored as f64 * 8.0 / total as f64 * 1000.0).round() / 1000.0);
+        let first = model.files.first();
+        let mut findings = model.all_findings();
+        findings.extend(architecture.findings.iter().cloned());
+        findings.extend(norms_missing(analysis));
+        findings.extend(misnamed(model));
+        let kv_cache = architecture.cache.summary(architecture.context_length);
+        Inspect {
+            schema: "anatomy.inspect/1",
+            source: model.source.clone(),
+            format: first.map(|file| file.container.format.id).unwrap_or_default(),
+            format_name: first.map(|file| file.container.format.name).unwrap_or_default(),
+            evidence: first.map(|file| file.identity.evidence.clone()).unwrap_or_default(),
+            misnamed: first.is_some_and(|file| file.identity.misnamed(&file.path)),
+            use_and_risk: first.map(|file| file.container.format.use_and_risk).unwrap_or_default(),
+            facts: first.map(|file| file.container.facts.iter().cloned().collect()).unwrap_or_default(),
+            files: model
+                .files
+                .iter()
+                .map(|file| FileEntry {
+                    path: file.path.clone(),
+                    bytes: file.source.len(),
+                    format: file.container.format.id,
+                    role: file.role,
+                })
+                .collect(),
+            bytes: Budget::of(model),
+            architecture,
+            parameters: Parameters {
+                total,
+                active,
+                buffers: buffers.fold(0, u64::saturating_add),
+                by_role: ByRole(by_role),
+            },
+            norms,
+            training_bytes: analysis.training_bytes(),
+            dtypes,
+            bits_per_weight: bits,
+            packing: analysis.schemes.iter().map(|scheme| scheme.to_string()).collect(),
+            kv_cache,
+            tokenizer: tokenizer::of_model(model),
+            metadata: first.map(|file| short_metadata(&file.container.metadata)).unwrap_or_default(),
+            findings,
+        }
     }
 
-    /// One screen of text.
-    pub fn text(&self, _width: usize) -> String {
-        String::new()
+    /// One screen of text, the most important first.
+    pub fn text(&self, width: usize) -> String {
+        let width = width.clamp(40, 120);
+        let mut page = Page { out: String::new(), width };
+        self.title(&mut page);
+        self.what(&mut page);
+        self.budget(&mut page);
+        if self.parameters.total > 0 || self.architecture.layers.is_some() {
+            self.build(&mut page);
+        }
+        if self.parameters.total > 0 {
+            self.roles(&mut page);
+            self.numbers(&mut page);
+        }
+        self.tokens(&mut page);
+        self.verdict(&mut page);
+        page.out
     }
+
+    fn title(&self, page: &mut Page) {
+        let name = self.source.trim_end_matches(['/', '\\']);
+        let name = safe(name.rsplit(['/', '\\']).next().unwrap_or(name));
+        let mut words = Vec::new();
+        if let Some(family) = &self.architecture.family {
+            words.push(safe(family));
+        }
+        if self.parameters.total > 0 {
+            words.push(format!("{} parameters", parameters(self.parameters.total)));
+        }
+        if let Some(quantisation) = self.facts.get("quantisation") {
+            words.push(safe(quantisation));
+        } else if let Some(packing) = self.packing.first() {
+            words.push(safe(packing));
+        } else if let Some(dtype) = self.dtypes.first() {
+            words.push(dtype.dtype.to_string());
+        }
+        words.push(bytes(self.bytes.total));
+        let words = words.join(" · ");
+        let room = page.width.saturating_sub(words.chars().count() + 2).max(16);
+        let _ = writeln!(page.out, "{}  {words}", paint(BOLD, elide(&name, room)));
+        let errors = self.findings.iter().filter(|finding| finding.severity() == Severity::Error).count() as u64;
+        // What is wrong comes first: everything below may be built on it.
+        if let Some(worst) = self.findings.iter().find(|finding| finding.severity() == Severity::Error) {
+            for (index, line) in wrap(&safe(&worst.message), page.width - 4).iter().enumerate() {
+                let _ = writeln!(page.out, "{} {}", paint(RED, if index == 0 { "✗" } else { " " }), paint(RED, line));
+            }
+            if errors > 1 {
+                let _ = writeln!(
+                    page.out,
+                    "  {}",
+                    paint(RED, format!("and {} below", count(errors - 1, "more error", "more errors")))
+                );
+            }
+        }
+        let _ = writeln!(page.out);
+    }
+
+    fn what(&self, page: &mut Page) {
+        let mut name = self.format_name.to_string();
+        if let Some(kind) = self.facts.get("kind").filter(|kind| *kind != "model") {
+            name = format!("{name}, {}", safe(kind));
+        }
+        let weights: Vec<_> = self.files.iter().filter(|file| file.role == FileRole::Weights).collect();
+        if weights.len() > 1 {
+            name = format!("{name}, in {} files", weights.len());
+        }
+        page.section("format", &format!("{name}: {}", safe(&self.evidence)));
+        page.more(&paint(DIM, "{}"), self.use_and_risk);
+        let skip = ["kind", "quantisation", "version", "alignment", "name"];
+        let facts = self.facts.iter().filter(|(key, value)| !skip.contains(key) && value.as_str() != "little-endian");
+        let facts: Vec<String> = facts.map(|(key, value)| format!("{key} {}", safe(&elide(value, 60)))).collect();
+        if !facts.is_empty() {
+            page.more(&paint(DIM, "{}"), &facts.join(" · "));
+        }
+    }
+
+    fn budget(&self, page: &mut Page) {
+        let Budget { total, weights, tokenizer, metadata, padding, unexplained } = self.bytes;
+        let share = percent(weights, total);
+        let cells = 24;
+        page.section("bytes", "");
+        page.trim_line();
+        let bar = paint(CYAN, bar(weights as f64 / total.max(1) as f64, cells));
+        let _ = writeln!(page.out, "{bar} {} learned numbers", paint(BOLD, share));
+        let mut parts = vec![format!("weights {}", bytes(weights))];
+        for (name, size) in [("tokenizer", tokenizer), ("metadata", metadata), ("padding", padding)] {
+            if size > 0 {
+                parts.push(format!("{name} {} ({})", bytes(size), percent(size, total)));
+            }
+        }
+        match unexplained {
+            0 => parts.push("nothing unexplained".to_string()),
+            size => parts.push(format!("unexplained {} ({})", bytes(size), percent(size, total))),
+        }
+        page.more("{}", &parts.join(" · "));
+    }
+
+    fn build(&self, page: &mut Page) {
+        let architecture = &self.architecture;
+        let attention = &architecture.attention;
+        let mut words = Vec::new();
+        if let Some(layers) = architecture.layers {
+            words.push(count(layers, "layer", "layers"));
+        }
+        if let Some(hidden) = architecture.hidden_size {
+            words.push(format!("hidden size {}", thousands(hidden)));
+        }
+        if let Some(vocab) = architecture.vocab_size {
+            words.push(format!("vocabulary {}", thousands(vocab)));
+        }
+        match architecture.tied_embeddings.filter(|_| architecture.vocab_size.is_some()) {
+            Some(true) => words.push("head tied to the embedding".to_string()),
+            Some(false) => words.push("head of its own".to_string()),
+            None => {}
+        }
+        if words.is_empty() && attention.kind.is_none() {
+            return;
+        }
+        page.section("build", &words.join(", "));
+        if let Some(kind) = attention.kind {
+            let mut words = vec![format!("attention {}", attention_name(kind))];
+            if let Some(heads) = attention.query_heads {
+                words.push(match attention.kv_heads {
+                    Some(kv) if kv != heads => format!("{heads} query and {kv} key-value heads"),
+                    _ => count(heads, "head", "heads"),
+                });
+            } else if !attention.head_dim_candidates.is_empty() {
+                let candidates: Vec<String> = attention
+                    .head_dim_candidates
+                    .iter()
+                    .zip(&attention.query_heads_candidates)
+                    .map(|(size, heads)| format!("{heads} × {size}"))
+                    .collect();
+                words.push(format!("heads × size one of {}", candidates.join(", ")));
+            }
+            if let Some(size) = attention.head_dim {
+                words.push(format!("of {size}"));
+            }
+            let mut line = words.join(" ");
+            if let Some(window) = attention.sliding_window {
+                let _ = write!(line, ", window {}", thousands(window));
+            }
+            page.more("{}", &line);
+        }
+        let feed_forward = &architecture.feed_forward;
+        if let Some(size) = feed_forward.intermediate_size {
+            let kind = feed_forward.kind.as_deref().unwrap_or("");
+            page.more("{}", &format!("feed-forward {} {}", safe(kind), thousands(size)));
+        }
+        if let Some(experts) = &architecture.experts
+            && let Some(total) = experts.count
+        {
+            let mut line = format!("{total} experts");
+            if let Some(active) = experts.active {
+                let _ = write!(line, ", {active} at work for a token");
+            }
+            if let Some(shared) = experts.shared.filter(|shared| *shared > 0) {
+                let _ = write!(line, ", {shared} shared");
+            }
+            if let Some(size) = experts.intermediate_size {
+                let _ = write!(line, ", {} wide", thousands(size));
+            }
+            page.more("{}", &line);
+        }
+        let mut position = Vec::new();
+        if let Some(context) = architecture.context_length {
+            position.push(format!("context {} tokens", thousands(context)));
+        }
+        if let Some(rope) = &architecture.rope {
+            if let Some(theta) = rope.theta {
+                position.push(format!("RoPE base {}", number(theta)));
+            }
+            if let Some(scaling) = &rope.scaling {
+                position.push(format!("scaling {}", safe(scaling)));
+            }
+        }
+        if !position.is_empty() {
+            page.more("{}", &position.join(", "));
+        }
+        if let Some(per_token) = self.kv_cache.bytes_per_token {
+            let mut line = match per_token {
+                0 => "cache does not grow with the context".to_string(),
+                _ => format!("cache {} per token at 16 bits", bytes(per_token)),
+            };
+            if let Some(saved) = self.kv_cache.savings_vs_mha.filter(|saved| *saved > 0.0) {
+                let _ = write!(line, "; sharing heads saves {} % of it", three_digits(saved * 100.0));
+            }
+            page.more("{}", &line);
+        }
+    }
+
+    fn roles(&self, page: &mut Page) {
+        let total = self.parameters.total;
+        let mut line = paint(BOLD, parameters(total));
+        if total >= 1_000_000 {
+            let _ = write!(line, " ({})", thousands(total));
+        }
+        if let Some(active) = self.parameters.active.filter(|active| *active != total) {
+            let _ = write!(line, ", {} at work for a token", parameters(active));
+        }
+        if self.parameters.buffers > 0 {
+            let _ = write!(line, ", of them {} in buffers", thousands(self.parameters.buffers));
+        }
+        page.section("numbers", &line);
+        let mut roles: Vec<_> = self.parameters.by_role.0.iter().filter(|(_, count)| *count > 0).collect();
+        roles.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        let cells = page.width.saturating_sub(INDENT + 16 + 10 + 10).clamp(8, 40);
+        for (role, count) in &roles {
+            let name = role.as_str().replace('_', "-");
+            let bar = paint(CYAN, bar(*count as f64 / total as f64, cells));
+            let share = percent(*count, total);
+            page.row(&format!("{name:<15}{bar} {share:>9} {:>9}", parameters(*count)));
+        }
+        let share = |roles: &[Role]| {
+            let sum: u64 =
+                self.parameters.by_role.0.iter().filter(|(role, _)| roles.contains(role)).map(|(_, n)| n).sum();
+            sum as f64 * 100.0 / total as f64
+        };
+        let feed_forward = share(&[Role::FeedForward, Role::Experts, Role::SharedExperts, Role::Router]);
+        let attention = share(&[Role::Attention]);
+        if feed_forward > 0.0 && attention > 0.0 {
+            let off = |own: f64, rule: f64| match own - rule {
+                off if off.abs() < 1.0 => "as here".to_string(),
+                off if off > 0.0 => format!("here {off:.0} points more"),
+                off => format!("here {:.0} points less", -off),
+            };
+            let text = format!(
+                "rule of thumb: feed-forward 65 % ({}), attention 28 % ({})",
+                off(feed_forward, 65.0),
+                off(attention, 28.0)
+            );
+            page.more(&paint(DIM, "{}"), &text);
+        }
+    }
+
+    fn numbers(&self, page: &mut Page) {
+        let Norms { count: norms, parameters: learned, bytes: size } = self.norms;
+        if norms > 0 {
+            let share = percent(learned, self.parameters.total);
+            let text = format!(
+                "{}, {} numbers, {} ({share}): small, and nothing works without them",
+                count(norms, "tensor", "tensors"),
+                thousands(learned),
+                bytes(size)
+            );
+            page.section("norms", &text);
+        }
+        let total: u64 = self.dtypes.iter().map(|entry| entry.bytes).sum();
+        let list = self.dtypes.iter().take(6);
+        let mut parts: Vec<String> = list
+            .map(|entry| {
+                format!(
+                    "{} {} in {}",
+                    entry.dtype,
+                    percent(entry.bytes, total),
+                    count(entry.tensors, "tensor", "tensors")
+                )
+            })
+            .collect();
+        if self.dtypes.len() > 6 {
+            parts.push(format!("{} more", self.dtypes.len() - 6));
+        }
+        let mut text = parts.join(" · ");
+        if let Some(bits) = self.bits_per_weight {
+            text = format!("{bits:.2} bits per weight · {text}");
+        }
+        page.section("types", &text);
+        if self.training_bytes > 0 {
+            let text = format!(
+                "{} of it from training (optimizer states, averages), not needed to run",
+                bytes(self.training_bytes)
+            );
+            page.more("{}", &text);
+        }
+    }
+
+    fn tokens(&self, page: &mut Page) {
+        let Some(tokenizer) = &self.tokenizer else { return };
+        let mut words = vec![safe(&tokenizer.model).to_uppercase().replace("SENTENCEPIECE", "SentencePiece")];
+        words.push(count(tokenizer.vocab_size, "token", "tokens"));
+        if let Some(merges) = tokenizer.merges {
+            words.push(count(merges, "merge", "merges"));
+        }
+        for (role, special) in tokenizer.special_tokens.iter().filter(|(role, _)| matches!(**role, "bos" | "eos")) {
+            if let Some(token) = &special.token {
+                words.push(format!("{role} {}", elide(&safe(token), 24)));
+            }
+        }
+        words.push(if tokenizer.chat_template { "chat template" } else { "no chat template" }.to_string());
+        if tokenizer.kind != "gguf" {
+            words.push(format!("from {}", safe(tokenizer.source.rsplit(['/', '\\']).next().unwrap_or_default())));
+        }
+        page.section("tokenizer", &words.join(", "));
+    }
+
+    fn verdict(&self, page: &mut Page) {
+        let shown: Vec<Finding> = self.findings.clone();
+        if shown.is_empty() {
+            page.section("findings", "");
+            page.trim_line();
+            let _ = writeln!(page.out, "{}", paint(GREEN, "none: the headers are whole and consistent"));
+        } else {
+            let worst = shown.iter().map(Finding::severity).max().unwrap_or(Severity::Note);
+            let style = match worst {
+                Severity::Error => RED,
+                Severity::Warning => YELLOW,
+                Severity::Note => DIM,
+            };
+            let _ = writeln!(page.out, "{}", paint(style, "findings"));
+            page.out.push_str(&style::findings(&shown, page.width));
+        }
+    }
+}
+
+/// Width of the column of section names.
+const INDENT: usize = 11;
+
+/// Text that grows section by section.
+struct Page {
+    out: String,
+    width: usize,
+}
+
+impl Page {
+    /// A section's name with its first lines beside it.
+    fn section(&mut self, name: &str, text: &str) {
+        let _ = write!(self.out, "{}", paint(BOLD, format!("{name:<INDENT$}")));
+        let lines = wrap(text, self.width - INDENT);
+        let _ = writeln!(self.out, "{}", lines.first().map(String::as_str).unwrap_or_default());
+        for line in lines.iter().skip(1) {
+            self.row(line);
+        }
+    }
+
+    /// Takes back the end of line, for a caller that draws the first line itself.
+    fn trim_line(&mut self) {
+        while self.out.ends_with('\n') {
+            self.out.pop();
+        }
+    }
+
+    /// A line under the section's first.
+    fn row(&mut self, line: &str) {
+        let _ = writeln!(self.out, "{:INDENT$}{line}", "");
+    }
+
+    /// Text under the section's first line, each line drawn as `pattern` has it.
+    fn more(&mut self, pattern: &str, text: &str) {
+        for line in wrap(text, self.width - INDENT) {
+            self.row(&pattern.replace("{}", &line));
+        }
+    }
+}
+
+impl Budget {
+    fn of(model: &Model) -> Self {
+        let mut budget = Budget::default();
+        for file in &model.files {
+            budget.total += file.source.len();
+            for range in file.container.ledger.ranges() {
+                let size = range.end - range.start;
+                match range.kind {
+                    Kind::Tensor => budget.weights += size,
+                    Kind::Tokenizer => budget.tokenizer += size,
+                    Kind::Padding => budget.padding += size,
+                    Kind::Unexplained => budget.unexplained += size,
+                    _ if file.role == FileRole::Tokenizer => budget.tokenizer += size,
+                    Kind::Magic | Kind::Header | Kind::Metadata | Kind::Container | Kind::Code => {
+                        budget.metadata += size
+                    }
+                }
+            }
+        }
+        budget
+    }
+}
+
+static MISNAMED: crate::Rule = crate::Rule {
+    name: "misnamed",
+    severity: Severity::Warning,
+    why: "The extension promises another format than the bytes have. Programs that go by the name fail, and scanners \
+          that go by the name look for the wrong things.",
+    help: "rename the file to what it is, and ask why it was named otherwise",
+};
+
+/// The rules of this report.
+pub static RULES: &[&crate::Rule] = &[&MISNAMED];
+
+fn misnamed(model: &Model) -> Vec<Finding> {
+    let wrong = model.files.iter().filter(|file| file.identity.misnamed(&file.path));
+    wrong
+        .map(|file| {
+            let extension = crate::probe::extension(&file.path).unwrap_or_default();
+            let message = format!("the name ends in .{extension}, but the bytes are {}", file.container.format.name);
+            Finding::new(&MISNAMED, message).file(&*file.path)
+        })
+        .collect()
+}
+
+fn attention_name(kind: &str) -> &str {
+    match kind {
+        "mha" => "MHA (every head keeps its own keys and values)",
+        "gqa" => "GQA (query heads share keys and values)",
+        "mqa" => "MQA (all query heads share one key and value)",
+        "mla" => "MLA (keys and values as one latent vector)",
+        "linear" => "linear (a state instead of a cache)",
+        "none" => "none",
+        "hybrid" => "hybrid (layers of different kinds)",
+        other => other,
+    }
+}
+
+/// A number that may be whole, with its thousands apart.
+fn number(value: f64) -> String {
+    if value.fract() == 0.0 && (0.0..1e15).contains(&value) {
+        // In range and whole, so the cast is exact.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        return thousands(value as u64);
+    }
+    format!("{value}")
+}
+
+/// Metadata that fit on a line, as text.
+fn short_metadata(metadata: &crate::metadata::Metadata) -> BTreeMap<String, String> {
+    use crate::metadata::Value;
+    let short = |value: &Value| match value {
+        Value::Null => Some("null".to_string()),
+        Value::Bool(value) => Some(value.to_string()),
+        Value::Unsigned(value) => Some(value.to_string()),
+        Value::Signed(value) => Some(value.to_string()),
+        Value::Float(value) => Some(value.to_string()),
+        Value::Text(text) if text.len() <= 4096 => Some(text.clone()),
+        Value::Text(text) => Some(format!("{} bytes of text", text.len())),
+        Value::LongText(span) => Some(format!("{} bytes of text", span.len)),
+        Value::Array(array) => Some(format!("{} × {}", array.len, array.element)),
+    };
+    metadata.entries().iter().filter_map(|entry| Some((entry.key.clone(), short(&entry.value)?))).collect()
 }

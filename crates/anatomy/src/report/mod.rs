@@ -11,5 +11,5 @@ pub mod units;
 
 pub use bytes::Bytes;
 pub use identify::{Identify, IdentifyEntry};
-pub use inspect::Inspect;
+pub use inspect::{Inspect, RULES};
 pub use tensors::{Order, Selection, TensorRow, Tensors};

@@ -29,12 +29,12 @@ pub fn paint(style: &str, text: impl AsRef<str>) -> String {
 /// A bar of `width` cells of which `share` (0 to 1) is filled, in eighths of a cell.
 pub fn bar(share: f64, width: usize) -> String {
     const PARTS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
-    let mut eighths = (share.clamp(0.0, 1.0) * width as f64 * 8.0).round() as i64;
-    if eighths == 0 && share > 0.0 {
-        eighths = 1;
-    }
-    let full = usize::try_from(eighths / 8).unwrap_or(0).min(width);
-    let part = usize::try_from(eighths % 8).ok().and_then(|index| PARTS.get(index)).copied().unwrap_or("");
+    // A few hundred at most, so the cast is exact.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let eighths = (share.clamp(0.0, 1.0) * width as f64 * 8.0).round() as usize;
+    let eighths = eighths.max(usize::from(share > 0.0));
+    let full = (eighths / 8).min(width);
+    let part = PARTS.get(eighths % 8).copied().unwrap_or("");
     let mut out = "█".repeat(full);
     out.push_str(part);
     let used = full + usize::from(!part.is_empty());

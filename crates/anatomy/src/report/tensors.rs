@@ -9,6 +9,7 @@ use serde::ser::Serializer;
 use super::style::{BOLD, DIM, paint};
 use super::units::{bytes, count, elide, parameters, safe, thousands};
 use crate::analysis::{Analysis, Row};
+use crate::dtype::DType;
 use crate::names::{Role, Stack, collapse};
 
 /// The document of `anatomy tensors`.
@@ -24,7 +25,8 @@ pub struct Tensors<'m> {
 #[derive(Debug, Serialize)]
 pub struct TensorRow<'m> {
     name: &'m str,
-    dtype: &'static str,
+    #[serde(serialize_with = "dtype")]
+    dtype: DType,
     shape: &'m [u64],
     #[serde(skip_serializing_if = "Option::is_none")]
     logical_shape: Option<&'m [u64]>,
@@ -45,15 +47,22 @@ fn role<S: Serializer>(role: &Role, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(role.as_str())
 }
 
+fn dtype<S: Serializer>(dtype: &DType, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(dtype.name())
+}
+
 fn is_main(stack: &&str) -> bool {
     *stack == "main"
 }
+
+/// Decides on a name.
+pub type NameFilter<'s> = Box<dyn Fn(&str) -> bool + 's>;
 
 /// Which tensors are wanted; every condition that is set must hold.
 #[derive(Default)]
 pub struct Selection<'s> {
     /// On the name.
-    pub name: Option<Box<dyn Fn(&str) -> bool + 's>>,
+    pub name: Option<NameFilter<'s>>,
     /// By role.
     pub role: Option<Role>,
     /// By layer.
@@ -91,7 +100,7 @@ impl<'m> Tensors<'m> {
             .filter(matches)
             .map(|row| TensorRow {
                 name: &row.tensor.name,
-                dtype: row.tensor.dtype.name(),
+                dtype: row.tensor.dtype,
                 shape: &row.tensor.shape,
                 logical_shape: row.logical.shape.as_deref(),
                 parameters: row.logical.parameters,
@@ -110,7 +119,7 @@ impl<'m> Tensors<'m> {
             Order::Name => tensors.sort_by_cached_key(|row| natural(row.name)),
             Order::Size => tensors.sort_by_key(|row| std::cmp::Reverse(row.bytes)),
             Order::Parameters => tensors.sort_by_key(|row| std::cmp::Reverse(row.parameters)),
-            Order::Dtype => tensors.sort_by_cached_key(|row| (row.dtype, natural(row.name))),
+            Order::Dtype => tensors.sort_by_cached_key(|row| (row.dtype.name(), natural(row.name))),
         }
         Tensors { schema: "anatomy.tensors/1", source: &model.source, tensors }
     }
@@ -121,7 +130,7 @@ impl<'m> Tensors<'m> {
         let shapes: Vec<String> = self.tensors.iter().map(|row| shape(row)).collect();
         let widest = |lengths: &mut dyn Iterator<Item = usize>, most: usize| lengths.max().unwrap_or(0).min(most);
         let shape_width = widest(&mut shapes.iter().map(|text| text.chars().count()), 28).max(5);
-        let dtype_width = widest(&mut self.tensors.iter().map(|row| row.dtype.len()), 12).max(5);
+        let dtype_width = widest(&mut self.tensors.iter().map(|row| row.dtype.name().len()), 12).max(5);
         let fixed = shape_width + dtype_width + 14 + 12 + 8;
         let longest = widest(&mut self.tensors.iter().map(|row| row.name.chars().count()), 120);
         let name_width = longest.min(width.saturating_sub(fixed)).max(16);
@@ -137,7 +146,7 @@ impl<'m> Tensors<'m> {
             let _ = writeln!(
                 out,
                 "{name:<name_width$}  {:<dtype_width$}  {shape:<shape_width$}  {size:>10}  {role}",
-                row.dtype
+                row.dtype.name()
             );
         }
         self.closing_line(&mut out);
@@ -147,15 +156,17 @@ impl<'m> Tensors<'m> {
     /// Names collapsed over layers and experts: `layers.{0..31}.self_attn.q_proj  32 × [4096, 4096] BF16`.
     pub fn tree(&self, width: usize) -> String {
         let mut out = String::new();
-        let rows = collapse(self.tensors.iter().map(|row| (row.name, row.dtype, row.shape)));
+        let list: Vec<_> = self.tensors.iter().map(|row| (row.name, row.dtype, row.shape)).collect();
+        let rows = collapse(&list);
         let patterns: Vec<String> = rows.iter().map(|row| safe(&row.pattern)).collect();
         let longest = patterns.iter().map(|pattern| pattern.chars().count()).max().unwrap_or(0);
         let pattern_width = longest.min(width.saturating_sub(36)).max(16);
-        let digits = rows.iter().map(|row| thousands(row.count).len()).max().unwrap_or(1);
+        let digits = rows.iter().map(|row| thousands(row.count as u64).len()).max().unwrap_or(1);
         for (row, pattern) in rows.iter().zip(&patterns) {
             let pattern = elide(pattern, pattern_width);
-            let number = thousands(row.count);
-            let _ = writeln!(out, "{pattern:<pattern_width$}  {number:>digits$} × {:?} {}", row.shape, row.dtype);
+            let number = thousands(row.count as u64);
+            let _ =
+                writeln!(out, "{pattern:<pattern_width$}  {number:>digits$} × {:?} {}", row.shape, row.dtype.name());
         }
         self.closing_line(&mut out);
         out
@@ -178,7 +189,7 @@ impl<'m> Tensors<'m> {
             let layer = row.layer.map(|layer| layer.to_string()).unwrap_or_default();
             let fields = [
                 row.name,
-                row.dtype,
+                row.dtype.name(),
                 &shape.join("x"),
                 &row.parameters.to_string(),
                 &row.bytes.to_string(),

@@ -1,0 +1,846 @@
+//! What each layer keeps of past tokens: the table from which every memory figure follows.
+//!
+//! Computed once, from a configuration or from GGUF metadata. Runtimes allocate differently over the same table, so
+//! it counts numbers, not bytes, and knows nothing of padding or paging.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::architecture::{Architecture, Config, KV_HEADS, Keys, QUERY_HEADS, attention_free, whole};
+
+/// Layers beyond this are not tabulated: no model has them, and a hostile configuration may declare 10^18.
+const MAX_LAYERS: u64 = 1 << 16;
+
+/// Bytes of one cached number, in the 16-bit types that runtimes use by default.
+const BYTES: u64 = 2;
+
+/// Which past tokens a layer keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// All of them.
+    All,
+    /// The last so many.
+    Sliding(u64),
+    /// Those of the current chunk of so many.
+    Chunked(u64),
+}
+
+impl Reach {
+    /// The most tokens that are kept, where there is a bound.
+    pub fn window(self) -> Option<u64> {
+        match self {
+            Reach::All => None,
+            Reach::Sliding(tokens) | Reach::Chunked(tokens) => Some(tokens),
+        }
+    }
+}
+
+/// What a layer keeps of each token within its reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Store {
+    /// Nothing: no attention, or an encoder that sees all of its input at once.
+    Nothing,
+    /// A key and a value for each head.
+    KeyValue {
+        /// Heads of keys and values.
+        heads: u64,
+        /// Numbers in a key of one head.
+        key: u64,
+        /// Numbers in a value of one head.
+        value: u64,
+    },
+    /// One compressed vector for all heads (multi-head latent attention), and the rotated part of the key.
+    Latent {
+        /// Numbers in the compressed vector.
+        rank: u64,
+        /// Numbers in the rotated part.
+        rotated: u64,
+    },
+    /// Nothing of its own: it reads what an earlier layer keeps.
+    Shared,
+    /// Keys and values of another sequence (image, encoder), whose length does not follow the text.
+    Cross,
+}
+
+/// What does not grow with the context: numbers of one sequence in one layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct State {
+    /// Numbers in the recurrent state.
+    pub recurrent: u64,
+    /// Channels of the short convolution before it.
+    pub channels: u64,
+    /// Tokens that the convolution spans; runtimes keep this many columns, or one fewer.
+    pub kernel: u64,
+}
+
+/// One layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layer {
+    /// Which past tokens.
+    pub reach: Reach,
+    /// What of each.
+    pub store: Store,
+    /// Further numbers per token: the keys of a sparse-attention indexer.
+    pub indexer: u64,
+    /// Whether the layer also, or only, carries a state of fixed size.
+    pub recurrent: bool,
+    /// That state, where its size is known.
+    pub state: Option<State>,
+    /// Whether it also attends to an encoder's output, which is cached once.
+    pub encoder: bool,
+    /// Numbers per token that the layer would keep with a full key and value for every query head.
+    pub uncompressed: u64,
+}
+
+impl Layer {
+    /// A layer that keeps nothing.
+    const NOTHING: Layer = Layer {
+        reach: Reach::All,
+        store: Store::Nothing,
+        indexer: 0,
+        recurrent: false,
+        state: None,
+        encoder: false,
+        uncompressed: 0,
+    };
+
+    /// Numbers that the layer keeps for each token within its reach; saturates.
+    pub fn per_token(&self) -> u64 {
+        let own = match self.store {
+            Store::Nothing | Store::Shared | Store::Cross => 0,
+            Store::KeyValue { heads, key, value } => heads.saturating_mul(key.saturating_add(value)),
+            Store::Latent { rank, rotated } => rank.saturating_add(rotated),
+        };
+        own.saturating_add(self.indexer)
+    }
+
+    /// Whether there is attention in it, whoever keeps the keys.
+    pub fn attends(&self) -> bool {
+        self.store != Store::Nothing
+    }
+
+    /// Its kind in a word, as in `attention.per_layer`.
+    pub fn word(&self) -> &'static str {
+        match (self.store, self.reach, self.recurrent) {
+            (Store::Nothing, _, true) => "recurrent",
+            (Store::Nothing, _, false) => "none",
+            (Store::Shared, _, _) => "shared",
+            (Store::Cross, _, _) => "cross",
+            (_, Reach::Chunked(_), _) => "chunked",
+            (_, Reach::Sliding(_), false) => "sliding",
+            (_, Reach::Sliding(_), true) => "sliding+recurrent",
+            (Store::Latent { .. }, _, _) => "latent",
+            (Store::KeyValue { .. }, _, true) => "full+recurrent",
+            (Store::KeyValue { .. }, _, false) => "full",
+        }
+    }
+}
+
+/// The table, or why there is none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cache {
+    /// Every layer that can hold a cache, in order; next-token-prediction layers are left out. Empty where unknown.
+    pub layers: Vec<Layer>,
+    /// Why nothing is known.
+    pub unknown: Option<String>,
+}
+
+/// `kv_cache` of `anatomy inspect --json`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct KvCache {
+    /// Bytes by which one sequence grows with each token at the end of the trained context, in a 16-bit type.
+    pub bytes_per_token: Option<u64>,
+    /// Which part is saved against the same model with a key and a value for every query head.
+    pub savings_vs_mha: Option<f64>,
+    /// Why the figures are not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unknown: Option<String>,
+}
+
+impl Cache {
+    /// No table, and why.
+    pub fn unknown(reason: impl Into<String>) -> Self {
+        Cache { layers: Vec::new(), unknown: Some(reason.into()) }
+    }
+
+    /// The table in two numbers. A layer whose window is shorter than the context has stopped growing.
+    pub fn summary(&self, context: Option<u64>) -> KvCache {
+        if self.layers.is_empty() {
+            return KvCache { unknown: self.unknown.clone(), ..KvCache::default() };
+        }
+        let (mut growth, mut kept, mut uncompressed) = (0u64, 0u128, 0u128);
+        for layer in &self.layers {
+            let per_token = layer.per_token();
+            let grows = layer.reach.window().is_none_or(|window| context.is_some_and(|context| context <= window));
+            if grows {
+                growth = growth.saturating_add(per_token);
+            }
+            kept += u128::from(per_token);
+            uncompressed += u128::from(layer.uncompressed);
+        }
+        KvCache {
+            bytes_per_token: growth.checked_mul(BYTES),
+            savings_vs_mha: (uncompressed > 0).then(|| 1.0 - kept as f64 / uncompressed as f64),
+            unknown: None,
+        }
+    }
+}
+
+/// What a layer does, before its sizes are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Plan {
+    attention: Option<Reach>,
+    recurrent: bool,
+    indexer: bool,
+}
+
+impl Plan {
+    const FULL: Plan = Plan { attention: Some(Reach::All), recurrent: false, indexer: false };
+    const RECURRENT: Plan = Plan { attention: None, recurrent: true, indexer: false };
+    const BOTH: Plan = Plan { attention: Some(Reach::All), recurrent: true, indexer: false };
+    const NOTHING: Plan = Plan { attention: None, recurrent: false, indexer: false };
+
+    fn within(reach: Reach) -> Plan {
+        Plan { attention: Some(reach), ..Plan::FULL }
+    }
+}
+
+fn checked_layers(architecture: &Architecture) -> Result<usize, String> {
+    let layers = architecture.layers.ok_or("the number of layers is not known")?;
+    if layers == 0 || layers > MAX_LAYERS {
+        return Err(format!("{layers} layers are not plausible"));
+    }
+    usize::try_from(layers).map_err(|error| error.to_string())
+}
+
+/// The table as a configuration states it, with sizes from the architecture.
+pub(crate) fn from_config(config: &Config, architecture: &Architecture) -> Cache {
+    config_layers(config, architecture).map_or_else(Cache::unknown, |layers| Cache { layers, unknown: None })
+}
+
+fn config_layers(config: &Config, architecture: &Architecture) -> Result<Vec<Layer>, String> {
+    let count = checked_layers(architecture)?;
+    let mut plans = config_plans(config, count)?;
+    if config.text_type() == "longcat_flash" {
+        // Two attentions in each layer (LongcatFlashDecoderLayer).
+        plans = plans.iter().flat_map(|plan| [*plan, *plan]).collect();
+    }
+    let state = config_state(config, architecture);
+    let encoder = config.truth("is_encoder_decoder") == Some(true);
+    let shared = config.unsigned("num_kv_shared_layers").and_then(|last| usize::try_from(last).ok()).unwrap_or(0);
+    let own = plans.len().saturating_sub(shared);
+    let cross: Vec<u64> = indices(config, "cross_attention_layers").unwrap_or_default();
+    let sizes = Sizes::of_config(config, architecture);
+
+    let mut layers = Vec::with_capacity(plans.len());
+    for (index, plan) in plans.iter().enumerate() {
+        let mut layer = Layer { recurrent: plan.recurrent, ..Layer::NOTHING };
+        if plan.recurrent {
+            layer.state = state;
+        }
+        if let Some(reach) = plan.attention {
+            layer.reach = reach;
+            layer.encoder = encoder;
+            if index >= own && index > 0 && own > 0 {
+                layer.store = Store::Shared;
+            } else if cross.contains(&(index as u64)) {
+                layer.store = Store::Cross;
+            } else {
+                let sizes = sizes.for_layer(config, index, reach);
+                (layer.store, layer.uncompressed) = sizes.store()?;
+                let shared_indexer = config.list("indexer_types").and_then(|types| types.get(index)?.as_str());
+                if plan.indexer && shared_indexer != Some("shared") {
+                    layer.indexer = indexer(config)?;
+                }
+            }
+        }
+        layers.push(layer);
+    }
+    Ok(layers)
+}
+
+/// Head counts and sizes of a layer.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sizes {
+    query: Option<u64>,
+    kv: Option<u64>,
+    key: Option<u64>,
+    value: Option<u64>,
+    latent: Option<(u64, u64)>,
+    /// Sizes of the keys and values that a latent stands for.
+    expanded: Option<(u64, u64)>,
+}
+
+impl Sizes {
+    fn of_config(config: &Config, architecture: &Architecture) -> Self {
+        let attention = &architecture.attention;
+        let rank = config.unsigned("kv_lora_rank").filter(|rank| *rank > 0);
+        let rotated = config.unsigned("qk_rope_head_dim");
+        let value = config.unsigned("v_head_dim");
+        Sizes {
+            query: attention.query_heads,
+            kv: attention.kv_heads,
+            key: attention.head_dim,
+            value: value.or(attention.head_dim),
+            latent: rank.zip(rotated),
+            expanded: attention.head_dim.zip(value),
+        }
+    }
+
+    /// With what the configuration says of this layer alone: lists with an entry for each layer, other sizes for
+    /// sliding or for global layers (MiMo, Inkling; Gemma 4), overrides in `per_layer_config`.
+    fn for_layer(mut self, config: &Config, index: usize, reach: Reach) -> Self {
+        let listed = |keys: &[&'static str]| {
+            let (_, value) = config.first(keys)?;
+            value.as_array()?.get(index).and_then(whole)
+        };
+        self.query = listed(QUERY_HEADS).or(self.query);
+        self.kv = listed(KV_HEADS).or(self.kv);
+        let mut replace = |query: Option<u64>, kv: Option<u64>, key: Option<u64>, value: Option<u64>| {
+            self.query = query.or(self.query);
+            self.kv = kv.or(self.kv);
+            self.value = value.or(key.filter(|_| config.get("v_head_dim").is_none())).or(self.value);
+            self.key = key.or(self.key);
+        };
+        match reach {
+            Reach::All => replace(
+                None,
+                config
+                    .unsigned("num_global_key_value_heads")
+                    .filter(|_| config.truth("attention_k_eq_v") == Some(true)),
+                config.unsigned("global_head_dim"),
+                None,
+            ),
+            Reach::Sliding(_) | Reach::Chunked(_) => replace(
+                config.unsigned("swa_num_attention_heads"),
+                config.unsigned("swa_num_key_value_heads"),
+                config.unsigned("swa_head_dim"),
+                config.unsigned("swa_v_head_dim"),
+            ),
+        }
+        let own = config.get("per_layer_config").and_then(|all| all.get(index.to_string()));
+        if let Some(own) = own {
+            let number = |key: &str| own.get(key).and_then(whole);
+            replace(
+                number("num_attention_heads"),
+                number("num_key_value_heads"),
+                number("head_dim"),
+                number("v_head_dim"),
+            );
+            if let (Some(latent), Some(rank)) = (self.latent.as_mut(), number("kv_lora_rank")) {
+                latent.0 = rank;
+            }
+        }
+        self
+    }
+
+    fn store(&self) -> Result<(Store, u64), String> {
+        if let Some((rank, rotated)) = self.latent {
+            let expanded = self.expanded.map_or(0, |(key, value)| key.saturating_add(value));
+            let uncompressed = self.query.unwrap_or(0).saturating_mul(expanded);
+            return Ok((Store::Latent { rank, rotated }, uncompressed));
+        }
+        let heads = self.kv.ok_or("the number of key and value heads is not known")?;
+        let (key, value) = self.key.zip(self.value).ok_or("the size of a head is not known")?;
+        let uncompressed = self.query.unwrap_or(heads).saturating_mul(key.saturating_add(value));
+        Ok((Store::KeyValue { heads, key, value }, uncompressed))
+    }
+}
+
+/// Numbers per token in the keys of a sparse-attention indexer.
+fn indexer(config: &Config) -> Result<u64, String> {
+    let size = config.unsigned("index_head_dim").or_else(|| config.unsigned("indexer_head_dim"));
+    let heads = config.unsigned("indexer_kv_heads").unwrap_or(1);
+    size.and_then(|size| size.checked_mul(heads)).ok_or_else(|| "the size of the indexer's keys is not known".into())
+}
+
+/// What each layer does. The most explicit key wins; families whose classes fill in a pattern come last.
+fn config_plans(config: &Config, count: usize) -> Result<Vec<Plan>, String> {
+    let family = config.text_type();
+    let all = |plan: Plan| Ok(vec![plan; count]);
+    if is_encoder(config) {
+        return all(Plan::NOTHING);
+    }
+    if attention_free(config) {
+        return all(Plan::RECURRENT);
+    }
+    if matches!(family, "xlnet" | "reformer" | "transfo-xl" | "deepseek_v4" | "minicpm_sala" | "hymba" | "phi4flash") {
+        return Err(format!("{family} keeps past tokens in a way of its own"));
+    }
+    if family == "falcon_h1" {
+        return all(Plan::BOTH);
+    }
+    let window = Window::of(config)?;
+    let indexed = config.get("index_head_dim").is_some() || config.get("indexer_head_dim").is_some();
+    let per_layer = |plan: &dyn Fn(usize) -> Plan| Ok((0..count).map(plan).collect());
+
+    if let Some(words) = layer_words(config) {
+        let repeats = config.get("block_types").is_some();
+        if words.is_empty() || (words.len() < count && !repeats) {
+            return Err(format!("{} kinds of layers are listed for {count} layers", words.len()));
+        }
+        return words.iter().cycle().take(count).map(|word| word_plan(word, family, &window, indexed)).collect();
+    }
+    if let Some(letters) = config.text("hybrid_override_pattern") {
+        if letters.chars().count() < count {
+            return Err("hybrid_override_pattern is shorter than the number of layers".into());
+        }
+        return letters
+            .chars()
+            .take(count)
+            .map(|letter| match letter {
+                'M' => Ok(Plan::RECURRENT),
+                '*' => Ok(Plan::FULL),
+                '-' | 'E' => Ok(Plan::NOTHING),
+                other => Err(format!("hybrid_override_pattern has the unknown letter {other:?}")),
+            })
+            .collect();
+    }
+    let full_or_recurrent =
+        |full: &dyn Fn(usize) -> bool| per_layer(&|layer| if full(layer) { Plan::FULL } else { Plan::RECURRENT });
+    if let Some(kinds) = indices(config, "attn_type_list").filter(|kinds| kinds.len() >= count) {
+        return full_or_recurrent(&|layer| kinds.get(layer) == Some(&1));
+    }
+    for key in ["attn_layer_indices", "full_attn_idxs"] {
+        if let Some(full) = indices(config, key) {
+            return full_or_recurrent(&|layer| full.contains(&(layer as u64)));
+        }
+    }
+    if let Some(both) = indices(config, "hybrid_layer_ids") {
+        return per_layer(&|layer| if both.contains(&(layer as u64)) { Plan::BOTH } else { Plan::RECURRENT });
+    }
+    // Kimi Linear counts layers from 1.
+    if let Some(full) = indices(config, "linear_attn_config.full_attn_layers") {
+        return full_or_recurrent(&|layer| full.contains(&(layer as u64 + 1)));
+    }
+    if let Some(period) = config.unsigned("full_attention_interval").filter(|period| *period > 0) {
+        return full_or_recurrent(&|layer| (layer as u64 + 1).is_multiple_of(period));
+    }
+    if let Some(period) = config.unsigned("attn_layer_period").filter(|period| *period > 0) {
+        let offset = config.unsigned("attn_layer_offset").unwrap_or(0);
+        return full_or_recurrent(&|layer| layer as u64 % period == offset % period);
+    }
+    const SIGNS: &[&str] = &[
+        "mamba_d_state",
+        "mamba_expand",
+        "ssm_state_size",
+        "ssm_cfg",
+        "linear_num_value_heads",
+        "linear_attn_config",
+        "conv_L_cache",
+        "lru_width",
+        "layer_group_size",
+        "rnn_state_size",
+    ];
+    if let Some(sign) = SIGNS.iter().find(|sign| config.get(sign).is_some()) {
+        return Err(format!("{sign} tells of recurrent layers, but not which they are"));
+    }
+    if indexed {
+        return all(Plan { indexer: true, ..Plan::FULL });
+    }
+
+    // Windows.
+    let Some(reach) = window.reach else { return all(Plan::FULL) };
+    let mixed = |sliding: &dyn Fn(u64) -> bool| {
+        per_layer(&|layer| if sliding(layer as u64) { Plan::within(reach) } else { Plan::FULL })
+    };
+    if let Reach::Chunked(_) = reach {
+        // Llama 4: layers without rotation see everything; by default every fourth.
+        return match indices(config, "no_rope_layers").filter(|rope| rope.len() >= count) {
+            Some(rope) => mixed(&|layer| usize::try_from(layer).is_ok_and(|layer| rope.get(layer) != Some(&0))),
+            None => {
+                let period = config.unsigned("no_rope_layer_interval").filter(|period| *period > 0).unwrap_or(4);
+                mixed(&|layer| !(layer + 1).is_multiple_of(period))
+            }
+        };
+    }
+    if let Some(pattern) = config.text("sliding_window_pattern") {
+        // EXAONE 4: a word such as LLLG, repeated.
+        let letters: Vec<char> = pattern.chars().take(count).collect();
+        let known = !letters.is_empty() && letters.iter().all(|letter| matches!(letter, 'L' | 'G'));
+        if !known {
+            return Err("sliding_window_pattern is not understood".into());
+        }
+        let last = count as u64 - 1;
+        return mixed(&|layer| {
+            let place = usize::try_from(layer).map_or(0, |layer| layer % letters.len());
+            layer != last && letters.get(place) == Some(&'L')
+        });
+    }
+    const PERIOD: &[&str] = &["sliding_window_pattern", "_sliding_window_pattern", "global_attn_every_n_layers"];
+    let period = config.first(PERIOD).and_then(|(_, value)| whole(value));
+    // Defaults of the configuration classes, for files that leave the key out.
+    let period = period.or(match family {
+        "gemma2" | "gpt_oss" | "vaultgemma" => Some(2),
+        "gemma3" | "gemma3_text" => Some(6),
+        "gemma3n" | "gemma3n_text" => Some(5),
+        "cohere2" | "olmo3" | "afmoe" => Some(4),
+        _ => None,
+    });
+    if let Some(period) = period.filter(|period| *period > 0) {
+        return mixed(&|layer| !(layer + 1).is_multiple_of(period));
+    }
+    // Qwen 2 and 3: the first layers keep everything.
+    if let Some(first) = config.unsigned("max_window_layers").filter(|_| config.truth("use_sliding_window").is_some()) {
+        return mixed(&|layer| layer >= first);
+    }
+    all(Plan::within(reach))
+}
+
+/// Encoders and embedding models see their whole input at once.
+fn is_encoder(config: &Config) -> bool {
+    const FAMILIES: &[&str] = &[
+        "albert",
+        "bert",
+        "big_bird",
+        "camembert",
+        "canine",
+        "convbert",
+        "data2vec-text",
+        "deberta",
+        "deberta-v2",
+        "distilbert",
+        "electra",
+        "ernie",
+        "ernie_m",
+        "esm",
+        "eurobert",
+        "flaubert",
+        "fnet",
+        "funnel",
+        "ibert",
+        "jina_bert",
+        "layoutlm",
+        "longformer",
+        "luke",
+        "megatron-bert",
+        "mobilebert",
+        "modernbert",
+        "mpnet",
+        "mra",
+        "neobert",
+        "new",
+        "nezha",
+        "nomic_bert",
+        "nystromformer",
+        "rembert",
+        "roberta",
+        "roberta-prelayernorm",
+        "roc_bert",
+        "roformer",
+        "splinter",
+        "squeezebert",
+        "tapas",
+        "xlm-roberta",
+        "xlm-roberta-xl",
+        "xmod",
+        "yoso",
+    ];
+    let decodes = config.truth("is_decoder") == Some(true) || config.class().ends_with("ForCausalLM");
+    !decodes && (config.class().ends_with("ForMaskedLM") || FAMILIES.contains(&config.text_type()))
+}
+
+/// How far sliding or chunked layers look back.
+struct Window {
+    reach: Option<Reach>,
+}
+
+impl Window {
+    fn of(config: &Config) -> Result<Self, String> {
+        let number = |keys: &[&'static str]| match config.first(keys) {
+            None => Ok(None),
+            Some((key, value)) => match whole(value) {
+                Some(tokens) => Ok(Some(tokens).filter(|tokens| *tokens > 0)),
+                None => Err(format!("{key} is no number of tokens")),
+            },
+        };
+        let off = config.truth("use_sliding_window") == Some(false);
+        let sliding = number(&["sliding_window", "sliding_window_size", "attention_window_size", "local_attention"])?;
+        let chunk = number(&["attention_chunk_size"])?;
+        let reach = sliding.filter(|_| !off).map(Reach::Sliding).or(chunk.map(Reach::Chunked));
+        Ok(Window { reach })
+    }
+}
+
+/// The kinds of layers in words, under any of their keys.
+fn layer_words<'a>(config: &Config<'a>) -> Option<Vec<&'a str>> {
+    const WORDS: &[&str] = &["layer_types", "layers_block_type", "block_types"];
+    let words = WORDS.iter().find_map(|key| config.list(key))?;
+    words.iter().map(Value::as_str).collect()
+}
+
+fn word_plan(word: &str, family: &str, window: &Window, indexed: bool) -> Result<Plan, String> {
+    let windowed = |recurrent: bool| match window.reach {
+        Some(reach) => Ok(Plan { recurrent, ..Plan::within(reach) }),
+        None => Err(format!("a layer is {word}, but no window is given")),
+    };
+    match word {
+        // RecurrentGemma's attention is local; no other family says so little.
+        "attention" if family == "recurrent_gemma" => windowed(false),
+        "full_attention" | "attention" | "full" | "global_attention" | "global" => Ok(Plan::FULL),
+        "indexed_attention" => Ok(Plan { indexer: indexed, ..Plan::FULL }),
+        "sliding_attention" | "sliding_window_attention" | "sliding" | "chunked_attention" | "local_attention" => {
+            windowed(false)
+        }
+        "hybrid_sliding" => windowed(true),
+        "linear_attention" | "mamba" | "mamba2" | "recurrent" | "conv" | "m" | "kda" => Ok(Plan::RECURRENT),
+        "hybrid" => Ok(Plan::BOTH),
+        "moe" | "mlp" | "dense" | "feed_forward" => Ok(Plan::NOTHING),
+        other => Err(format!("a layer is of the unknown kind {:?}", other.chars().take(40).collect::<String>())),
+    }
+}
+
+/// A list of whole numbers; `None` where anything else is in it.
+fn indices(config: &Config, key: &str) -> Option<Vec<u64>> {
+    config.list(key)?.iter().map(whole).collect()
+}
+
+/// Size of the recurrent state of one layer, from the configuration classes of transformers.
+fn config_state(config: &Config, architecture: &Architecture) -> Option<State> {
+    let any = |keys: &[&'static str]| config.first(keys).and_then(|(_, value)| whole(value));
+    let hidden = architecture.hidden_size?;
+    let family = config.text_type();
+    // Convolutions of their own besides (on embeddings, keys and values), of which only the class knows.
+    if config.get("ple_layer_ids").is_some() || config.get("number_of_conv_states").is_some() {
+        return None;
+    }
+    // Gated delta net (Qwen3-Next and its heirs).
+    if let Some(values) = any(&["linear_num_value_heads"]) {
+        let (keys, key, value) =
+            (any(&["linear_num_key_heads"])?, any(&["linear_key_head_dim"])?, any(&["linear_value_head_dim"])?);
+        return Some(State {
+            recurrent: values.checked_mul(key)?.checked_mul(value)?,
+            channels: keys.checked_mul(key)?.checked_mul(2)?.checked_add(values.checked_mul(value)?)?,
+            kernel: any(&["linear_conv_kernel_dim"])?,
+        });
+    }
+    // Kimi delta attention.
+    if let Some(heads) = any(&["linear_attn_config.num_heads", "linear_num_heads"]) {
+        let size = any(&["linear_attn_config.head_dim", "linear_head_dim"])?;
+        let width = heads.checked_mul(size)?;
+        let kernel = any(&["linear_attn_config.short_conv_kernel_size", "linear_conv_kernel_dim"])?;
+        return Some(State { recurrent: width.checked_mul(size)?, channels: width.checked_mul(3)?, kernel });
+    }
+    if let Some(kernel) = any(&["conv_L_cache"]) {
+        return Some(State { recurrent: 0, channels: hidden, kernel });
+    }
+    if let Some(width) = any(&["lru_width"]) {
+        return Some(State { recurrent: width, channels: width, kernel: any(&["conv1d_width"])? });
+    }
+    if family == "rwkv" {
+        return Some(State { recurrent: hidden.checked_mul(5)?, channels: 0, kernel: 0 });
+    }
+    if family == "minimax" || family == "minimax_text_01" {
+        let (heads, size) = (architecture.attention.query_heads?, architecture.attention.head_dim?);
+        return Some(State { recurrent: heads.checked_mul(size)?.checked_mul(size)?, channels: 0, kernel: 0 });
+    }
+    let states = any(&["mamba_d_state", "ssm_state_size", "state_size"])?;
+    let kernel = any(&["mamba_d_conv", "conv_kernel"])?;
+    let expand = any(&["mamba_expand", "expand"]);
+    let inner = any(&["mamba_d_ssm"]).or_else(|| hidden.checked_mul(expand?));
+    let heads = any(&["mamba_n_heads", "mamba_num_heads", "n_mamba_heads"])
+        .or_else(|| (family == "mamba2").then(|| any(&["num_heads"])).flatten());
+    let size = any(&["mamba_d_head", "mamba_head_dim", "mamba_headdim"])
+        .or_else(|| (family == "mamba2").then(|| any(&["head_dim"])).flatten());
+    let groups = any(&["mamba_n_groups", "n_groups", "mamba_ngroups"]);
+    match (heads, size, groups) {
+        // Mamba 2: one state for each head, groups of shared projections beside the convolution.
+        (Some(heads), size, Some(groups)) => {
+            let width = match size {
+                Some(size) => heads.checked_mul(size)?,
+                None => inner?,
+            };
+            let shared = groups.checked_mul(states)?.checked_mul(2)?;
+            Some(State { recurrent: width.checked_mul(states)?, channels: width.checked_add(shared)?, kernel })
+        }
+        // Mamba 1, also with heads (Zamba).
+        _ => {
+            let stated = (family == "mamba" || family == "falcon_mamba").then(|| any(&["intermediate_size"])).flatten();
+            let inner = stated.or(inner)?;
+            Some(State { recurrent: inner.checked_mul(states)?, channels: inner, kernel })
+        }
+    }
+}
+
+/// The table as GGUF metadata states it, with llama.cpp's own rules for what its keys leave open.
+pub(crate) fn from_gguf(keys: &Keys, architecture: &Architecture) -> Cache {
+    gguf_layers(keys, architecture).map_or_else(Cache::unknown, |layers| Cache { layers, unknown: None })
+}
+
+/// Architectures of llama.cpp that keep no cache: encoders, and diffusion models that see all at once.
+#[rustfmt::skip]
+const GGUF_CACHELESS: &[&str] = &[
+    "bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3", "modern-bert", "neo-bert", "eurobert",
+    "gemma-embedding", "t5encoder", "wavtokenizer-dec", "dream", "llada", "llada-moe", "rnd1", "clip",
+];
+/// Architectures all of whose layers are recurrent.
+const GGUF_RECURRENT: &[&str] = &["mamba", "mamba2", "rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7"];
+/// Hybrids whose layers with attention come at an interval, the last of each group.
+const GGUF_INTERVAL: &[&str] = &["qwen3next", "qwen35", "qwen35moe", "qwen4exp"];
+
+/// Sliding windows by architecture (llama.cpp, `src/models`): layers in a group, whether the full layer stands first
+/// in it (else last), window where no key gives one.
+#[rustfmt::skip]
+const GGUF_WINDOWS: &[(&str, u64, bool, u64)] = &[
+    ("afmoe", 4, false, 0), ("cohere2", 4, false, 0), ("exaone-moe", 4, false, 128), ("gemma2", 2, false, 4096),
+    ("gemma3", 6, false, 0), ("gemma3n", 5, false, 0), ("gpt-oss", 2, false, 0), ("llama4", 4, false, 8192),
+    ("mellum", 4, false, 0), ("muse-glimmer", 4, false, 0), ("olmo2", 4, false, 0), ("plamo3", 8, false, 0),
+    ("cohere2moe", 4, true, 0), ("laguna", 4, true, 0), ("smallthinker", 4, true, 4096),
+];
+
+fn gguf_layers(keys: &Keys, architecture: &Architecture) -> Result<Vec<Layer>, String> {
+    let count = checked_layers(architecture)?;
+    let family = keys.family;
+    if GGUF_CACHELESS.contains(&family) || keys.truth("attention.causal") == Some(false) {
+        return Ok(vec![Layer::NOTHING; count]);
+    }
+    if family == "deepseek4" {
+        return Err("deepseek4 compresses past tokens in a way of its own".into());
+    }
+    let shared = keys.unsigned("attention.shared_kv_layers").or((family == "gemma3n").then(|| {
+        // Gemma 3n keeps keys and values in its first 20 layers, whatever their number.
+        (count as u64).saturating_sub(20)
+    }));
+    let own = (count as u64).saturating_sub(shared.unwrap_or(0));
+    let mut layers = Vec::with_capacity(count);
+    for index in 0..count {
+        let plan = gguf_plan(keys, index, count)?;
+        let mut layer = Layer { recurrent: plan.recurrent, ..Layer::NOTHING };
+        if plan.recurrent {
+            layer.state = gguf_state(keys, architecture);
+        }
+        if let Some(reach) = plan.attention {
+            layer.reach = reach;
+            layer.encoder = family == "t5";
+            if index as u64 >= own {
+                layer.store = Store::Shared;
+            } else {
+                (layer.store, layer.uncompressed) = gguf_store(keys, architecture, index, reach)?;
+                let own_indexer = keys.of_layer("attention.indexer.types", index);
+                let indexes = !keys.is_list("attention.indexer.types") || own_indexer != Some(0);
+                if indexes && reach == Reach::All {
+                    // Pooled keys (GLM-5-Next) are kept beside what they are pooled from and its gate.
+                    let times = if keys.unsigned("attention.indexer.kpool").is_some() { 3 } else { 1 };
+                    layer.indexer = keys.unsigned("attention.indexer.key_length").unwrap_or(0).saturating_mul(times);
+                }
+            }
+        }
+        layers.push(layer);
+    }
+    Ok(layers)
+}
+
+fn gguf_plan(keys: &Keys, index: usize, count: usize) -> Result<Plan, String> {
+    let family = keys.family;
+    if GGUF_RECURRENT.contains(&family) {
+        return Ok(Plan::RECURRENT);
+    }
+    let kv_heads = keys.of_layer("attention.head_count_kv", index);
+    let recurrent = if keys.is_list("attention.recurrent_layers") {
+        keys.of_layer("attention.recurrent_layers", index) == Some(1)
+    } else if GGUF_INTERVAL.contains(&family) {
+        let interval = keys.unsigned("full_attention_interval").unwrap_or(4);
+        !(index as u64 + 1).is_multiple_of(interval)
+    } else {
+        let state = keys.unsigned("ssm.conv_kernel").or_else(|| keys.unsigned("shortconv.l_cache"));
+        // Nemotron-H also has layers of feed-forward alone: no heads either, but a width.
+        let feeds = keys.is_list("feed_forward_length") && keys.of_layer("feed_forward_length", index) != Some(0);
+        keys.is_list("attention.head_count_kv") && kv_heads == Some(0) && state.is_some() && !feeds
+    };
+    if recurrent {
+        return Ok(Plan::RECURRENT);
+    }
+    if keys.is_list("attention.head_count_kv") && kv_heads == Some(0) {
+        return Ok(Plan::NOTHING);
+    }
+    if keys.is_list("feed_forward_length")
+        && family.starts_with("nemotron_h")
+        && keys.of_layer("feed_forward_length", index) != Some(0)
+    {
+        return Ok(Plan::NOTHING);
+    }
+    let plan = match gguf_reach(keys, index, count) {
+        Some(reach) => Plan::within(reach),
+        None => Plan::FULL,
+    };
+    Ok(if matches!(family, "falcon-h1" | "hymba") { Plan { recurrent: true, ..plan } } else { plan })
+}
+
+/// The window of a layer, if it has one.
+fn gguf_reach(keys: &Keys, index: usize, count: usize) -> Option<Reach> {
+    const PATTERN: &str = "attention.sliding_window_pattern";
+    let family = keys.family;
+    let default = GGUF_WINDOWS.iter().find(|row| row.0 == family);
+    let window = keys.unsigned("attention.sliding_window").or(default.map(|row| row.3).filter(|window| *window > 0))?;
+    let reach = if family == "llama4" { Reach::Chunked(window) } else { Reach::Sliding(window) };
+    let place = index as u64;
+    let sliding = if keys.is_list(PATTERN) {
+        keys.of_layer(PATTERN, index) == Some(1)
+    } else {
+        let period = keys.unsigned(PATTERN).or(default.map(|row| row.1)).or(match family {
+            // Only the 32 B model of EXAONE 4 slides.
+            "exaone4" if count == 64 => Some(4),
+            _ => None,
+        });
+        let first = default.is_some_and(|row| row.2);
+        match period.filter(|period| *period > 0) {
+            Some(period) if first => !place.is_multiple_of(period),
+            Some(period) => !(place + 1).is_multiple_of(period),
+            // A window without a pattern: llama.cpp ignores it.
+            None => family == "dflash",
+        }
+    };
+    sliding.then_some(reach)
+}
+
+fn gguf_store(keys: &Keys, architecture: &Architecture, index: usize, reach: Reach) -> Result<(Store, u64), String> {
+    let slides = matches!(reach, Reach::Sliding(_));
+    let size =
+        |name: &str, of_sliding: &str| keys.unsigned(of_sliding).filter(|_| slides).or_else(|| keys.unsigned(name));
+    let stated = |name: &str| keys.of_layer(name, index);
+    let query = stated("attention.head_count").filter(|heads| *heads > 0).or(architecture.attention.query_heads);
+    let rank = size("attention.kv_lora_rank", "attention.kv_lora_rank_swa");
+    let expanded = size("attention.key_length_mla", "attention.key_length_mla_swa")
+        .zip(size("attention.value_length_mla", "attention.value_length_mla_swa"));
+    let key = size("attention.key_length", "attention.key_length_swa");
+    // llama.cpp since January 2026 keeps one latent key; files from before it have no `_mla` keys, and are expanded.
+    if let (Some(rank), Some((full_key, full_value)), Some(key)) = (rank, expanded, key) {
+        let rotated = key.checked_sub(rank).ok_or("the latent key is shorter than its rank")?;
+        let uncompressed = query.unwrap_or(0).saturating_mul(full_key.saturating_add(full_value));
+        return Ok((Store::Latent { rank, rotated }, uncompressed));
+    }
+    let quotient = || architecture.hidden_size?.checked_div(query?);
+    let key = key.or_else(quotient).ok_or("the size of a head is not known")?;
+    let value = size("attention.value_length", "attention.value_length_swa")
+        .or_else(quotient)
+        .ok_or("the size of a head is not known")?;
+    let heads = stated("attention.head_count_kv").or(query).ok_or("the number of key and value heads is not known")?;
+    let uncompressed = query.unwrap_or(heads).saturating_mul(key.saturating_add(value));
+    Ok((Store::KeyValue { heads, key, value }, uncompressed))
+}
+
+/// State of one recurrent layer (llama.cpp, `llama_hparams::n_embd_r` and `n_embd_s`).
+fn gguf_state(keys: &Keys, architecture: &Architecture) -> Option<State> {
+    let hidden = architecture.hidden_size?;
+    if let Some(head) = keys.unsigned("wkv.head_size") {
+        let shifts = keys.unsigned("token_shift_count").unwrap_or(2);
+        return Some(State { recurrent: hidden.checked_mul(head)?, channels: hidden, kernel: shifts.checked_add(1)? });
+    }
+    if let Some(kernel) = keys.unsigned("shortconv.l_cache") {
+        return Some(State { recurrent: 0, channels: hidden, kernel });
+    }
+    if let Some(size) = keys.unsigned("kda.head_dim") {
+        let width = architecture.attention.query_heads?.checked_mul(size)?;
+        let kernel = keys.unsigned("ssm.conv_kernel")?;
+        return Some(State { recurrent: width.checked_mul(size)?, channels: width.checked_mul(3)?, kernel });
+    }
+    let inner = keys.unsigned("ssm.inner_size")?;
+    let states = keys.unsigned("ssm.state_size")?;
+    let groups = keys.unsigned("ssm.group_count").unwrap_or(0);
+    let shared = groups.checked_mul(states)?.checked_mul(2)?;
+    Some(State {
+        recurrent: inner.checked_mul(states)?,
+        channels: inner.checked_add(shared)?,
+        kernel: keys.unsigned("ssm.conv_kernel")?,
+    })
+}

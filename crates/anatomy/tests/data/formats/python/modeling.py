@@ -1,0 +1,6 @@
+"""A model."""
+import torch
+
+
+class Model(torch.nn.Module):
+    pass
