@@ -224,12 +224,14 @@ fn open(source: &Source) -> Result<Container> {
     };
     let text = bytes.get(..valid).and_then(|valid| std::str::from_utf8(valid).ok()).unwrap_or_default();
 
+    // Room for as many entries as fit at their usual length: growing step by step costs a fifth of the time.
+    let likely = (text.len() / 128).min(1 << 17);
     let mut header = Header {
         text,
         whole: false,
-        names: HashSet::new(),
+        names: HashSet::with_capacity(likely),
         has_metadata: false,
-        tensors: Vec::new(),
+        tensors: Vec::with_capacity(likely),
         metadata: Metadata::new(),
         findings,
     };
@@ -306,6 +308,30 @@ struct Entry<'a> {
     dtype: Cow<'a, str>,
     shape: Vec<u64>,
     data_offsets: [u64; 2],
+}
+
+/// An entry in the form in which every library writes it, read some times faster than by the JSON parser; `None` for
+/// any other form. `json` is valid JSON already.
+fn usual_entry(json: &str) -> Option<Entry<'_>> {
+    fn number(text: &str) -> Option<(u64, &str)> {
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, rest) = text.split_at_checked(digits)?;
+        Some((number.parse().ok()?, rest))
+    }
+    let (dtype, mut rest) = json.strip_prefix(r#"{"dtype":""#)?.split_once('"')?;
+    if dtype.contains('\\') {
+        return None;
+    }
+    let mut shape = Vec::new();
+    let mut before = r#","shape":["#;
+    while !rest.starts_with(']') {
+        let (dimension, behind) = number(rest.strip_prefix(before)?)?;
+        shape.push(dimension);
+        (before, rest) = (",", behind);
+    }
+    let (from, rest) = number(rest.strip_prefix(r#"],"data_offsets":["#)?)?;
+    let (to, rest) = number(rest.strip_prefix(',')?)?;
+    (rest == "]}").then_some(Entry { dtype: Cow::Borrowed(dtype), shape, data_offsets: [from, to] })
 }
 
 /// The same with fields that the specification does not know, which the reference reader steps over.
@@ -415,7 +441,8 @@ impl<'a> Header<'a> {
 
     fn read_tensor(&mut self, name: Cow<'a, str>, value: &'a RawValue, at: u64) {
         let label = shorten(&name);
-        let entry = serde_json::from_str::<Entry>(value.get()).or_else(|strict| {
+        let entry = usual_entry(value.get()).map_or_else(|| serde_json::from_str::<Entry>(value.get()), Ok);
+        let entry = entry.or_else(|strict| {
             let wide = serde_json::from_str::<WideEntry>(value.get())?;
             if depth(value.get()) >= MAX_DEPTH {
                 return Err(serde::de::Error::custom(format!("its entry is nested {} deep", depth(value.get()))));
