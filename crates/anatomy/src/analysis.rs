@@ -143,6 +143,9 @@ pub fn norms_missing(analysis: &Analysis) -> Vec<Finding> {
     for ((stack, layer), (norms, rest)) in &layers {
         kinds.entry((*stack, rest)).or_default().push((*layer, norms));
     }
+    let of_embedding =
+        |row: &Row| row.part.role == Role::Norm && row.part.layer.is_none() && row.tensor.name.contains("emb");
+    let embedding_norm = analysis.rows.iter().any(of_embedding);
     let mut findings = crate::Findings::new();
     for alike in kinds.values().filter(|alike| alike.len() > 2) {
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
@@ -152,6 +155,10 @@ pub fn norms_missing(analysis: &Analysis) -> Vec<Finding> {
         let due = counts.iter().filter(|(_, count)| **count < alike.len() && **count * 2 > alike.len());
         for (name, count) in due {
             for (layer, _) in alike.iter().filter(|(_, norms)| !norms.contains(*name)) {
+                // The first layer needs no norm of its input where the embedding has one (ModernBERT).
+                if *layer == 0 && embedding_norm {
+                    continue;
+                }
                 let full = name.replacen("{}", &layer.to_string(), 1);
                 let message = format!("{full} is missing; {count} of {} layers like it have theirs", alike.len());
                 findings.push(Finding::new(&NORM_MISSING, message).tensor(full));
