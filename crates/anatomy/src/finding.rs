@@ -127,7 +127,7 @@ impl Serialize for Finding {
 ///
 /// A hostile header can break one rule a million times: of each rule the first
 /// [`Findings::PER_RULE`] are kept, the rest is counted into one closing finding.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Findings {
     list: Vec<Finding>,
     counts: HashMap<&'static str, u64>,

@@ -196,7 +196,9 @@ impl Model {
         if self.weights().count() < 2 {
             return;
         }
-        let mut seen = std::collections::HashMap::new();
+        let count = self.tensors().count();
+        let hasher = foldhash::fast::RandomState::default();
+        let mut seen = std::collections::HashMap::with_capacity_and_hasher(count, hasher);
         let mut findings = crate::Findings::new();
         for (index, tensor) in self.tensors() {
             if let Some(first) = seen.insert(tensor.name.as_str(), index)

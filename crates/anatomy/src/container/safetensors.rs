@@ -229,14 +229,20 @@ fn open(source: &Source) -> Result<Container> {
     let mut header = Header {
         text,
         whole: false,
-        names: HashSet::with_capacity(likely),
+        names: HashSet::with_capacity_and_hasher(likely, foldhash::fast::RandomState::default()),
         has_metadata: false,
         tensors: Vec::with_capacity(likely),
         metadata: Metadata::new(),
+        before: findings.clone(),
         findings,
     };
-    let mut json = serde_json::Deserializer::from_str(text);
-    let parsed = json.deserialize_map(&mut header).and_then(|()| json.end());
+    let parsed = if header.read_usual().is_some() {
+        Ok(())
+    } else {
+        header.forget();
+        let mut json = serde_json::Deserializer::from_str(text);
+        json.deserialize_map(&mut header).and_then(|()| json.end())
+    };
     // Where the JSON stops making sense: behind the whole of it, or at the fault.
     let end = match parsed {
         Ok(()) => text.trim_end().len(),
@@ -270,6 +276,10 @@ fn offset_of(text: &str, error: &serde_json::Error) -> usize {
 
 /// The first 80 characters of a name that may be long.
 fn shorten(text: &str) -> &str {
+    // Nearly all are short; this is asked for every tensor.
+    if text.len() <= 80 {
+        return text;
+    }
     text.char_indices().nth(80).and_then(|(end, _)| text.get(..end)).unwrap_or(text)
 }
 
@@ -310,28 +320,38 @@ struct Entry<'a> {
     data_offsets: [u64; 2],
 }
 
-/// An entry in the form in which every library writes it, read some times faster than by the JSON parser; `None` for
-/// any other form. `json` is valid JSON already.
-fn usual_entry(json: &str) -> Option<Entry<'_>> {
+/// Reads an entry in the form in which every library writes it, some times faster than the JSON parser; `None` for any
+/// other form. Returns what follows it.
+fn usual_entry(json: &str) -> Option<(Entry<'_>, &str)> {
     fn number(text: &str) -> Option<(u64, &str)> {
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let (number, rest) = text.split_at_checked(digits)?;
+        // JSON knows no leading zeros.
+        if digits > 1 && number.starts_with('0') {
+            return None;
+        }
         Some((number.parse().ok()?, rest))
     }
-    let (dtype, mut rest) = json.strip_prefix(r#"{"dtype":""#)?.split_once('"')?;
-    if dtype.contains('\\') {
-        return None;
-    }
+    let (dtype, mut rest) = usual_text(json.strip_prefix(r#"{"dtype":"#)?)?;
     let mut shape = Vec::new();
     let mut before = r#","shape":["#;
-    while !rest.starts_with(']') {
+    while !rest.starts_with(if shape.is_empty() { r#","shape":[]"# } else { "]" }) {
         let (dimension, behind) = number(rest.strip_prefix(before)?)?;
         shape.push(dimension);
         (before, rest) = (",", behind);
     }
-    let (from, rest) = number(rest.strip_prefix(r#"],"data_offsets":["#)?)?;
+    let rest = rest.strip_prefix(if shape.is_empty() { r#","shape":[]"# } else { "]" })?;
+    let (from, rest) = number(rest.strip_prefix(r#","data_offsets":["#)?)?;
     let (to, rest) = number(rest.strip_prefix(',')?)?;
-    (rest == "]}").then_some(Entry { dtype: Cow::Borrowed(dtype), shape, data_offsets: [from, to] })
+    let rest = rest.strip_prefix("]}")?;
+    Some((Entry { dtype: Cow::Borrowed(dtype), shape, data_offsets: [from, to] }, rest))
+}
+
+/// A JSON string without escapes at the begin of `json`, and what follows it.
+fn usual_text(json: &str) -> Option<(&str, &str)> {
+    let (text, rest) = json.strip_prefix('"')?.split_once('"')?;
+    let plain = |byte: u8| byte >= 0x20 && byte != b'\\';
+    text.bytes().all(plain).then_some((text, rest))
 }
 
 /// The same with fields that the specification does not know, which the reference reader steps over.
@@ -348,11 +368,13 @@ struct Header<'a> {
     text: &'a str,
     /// Whether the header was read to its end, so that what no tensor claims is really nobody's.
     whole: bool,
-    names: HashSet<Cow<'a, str>>,
+    names: HashSet<Cow<'a, str>, foldhash::fast::RandomState>,
     has_metadata: bool,
     tensors: Vec<Tensor>,
     metadata: Metadata,
     findings: Findings,
+    /// What was found before the JSON was looked at.
+    before: Findings,
 }
 
 /// Keys without escapes are borrowed from the header.
@@ -368,11 +390,11 @@ impl<'de> Visitor<'de> for &mut Header<'de> {
 
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<(), M::Error> {
         while let Some((Key(name), value)) = map.next_entry::<Key, &'de RawValue>()? {
-            let at = self.place(value);
+            let at = self.place(value.get());
             if name == "__metadata__" {
                 self.read_metadata(value, at);
             } else {
-                self.read_tensor(name, value, at);
+                self.read_entry(name, value, at);
             }
         }
         Ok(())
@@ -406,8 +428,45 @@ impl<'de> Deserialize<'de> for Pairs<'de> {
 
 impl<'a> Header<'a> {
     /// Where a value stands in the file: it is a part of the header's text.
-    fn place(&self, value: &RawValue) -> u64 {
-        8 + (value.get().as_ptr() as usize).saturating_sub(self.text.as_ptr() as usize) as u64
+    fn place(&self, value: &str) -> u64 {
+        8 + (value.as_ptr() as usize).saturating_sub(self.text.as_ptr() as usize) as u64
+    }
+
+    /// Reads a header in the form in which every library writes it; `None` where it deviates, and the JSON parser
+    /// must look at it.
+    fn read_usual(&mut self) -> Option<()> {
+        let text: &'a str = self.text;
+        let mut rest = text.strip_prefix('{')?;
+        loop {
+            let (name, behind) = usual_text(rest)?;
+            let value = behind.strip_prefix(':')?;
+            let at = self.place(value);
+            if name == "__metadata__" {
+                let mut values = serde_json::Deserializer::from_str(value).into_iter::<&'a RawValue>();
+                let metadata = values.next()?.ok()?;
+                self.read_metadata(metadata, at);
+                rest = value.get(values.byte_offset()..)?;
+            } else {
+                let (entry, behind) = usual_entry(value)?;
+                self.add(Cow::Borrowed(name), entry, at);
+                rest = behind;
+            }
+            match rest.strip_prefix(',') {
+                Some(next) => rest = next,
+                None => break,
+            }
+        }
+        let blanks = rest.strip_prefix('}')?;
+        blanks.bytes().all(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r')).then_some(())
+    }
+
+    /// Drops what was gathered from the tensors and metadata, to begin anew.
+    fn forget(&mut self) {
+        self.names.clear();
+        self.tensors.clear();
+        self.metadata = Metadata::new();
+        self.has_metadata = false;
+        self.findings = std::mem::take(&mut self.before);
     }
 
     fn read_metadata(&mut self, value: &'a RawValue, at: u64) {
@@ -423,7 +482,7 @@ impl<'a> Header<'a> {
             }
         };
         for (key, value) in pairs {
-            let at = self.place(value);
+            let at = self.place(value.get());
             match serde_json::from_str::<String>(value.get()) {
                 Ok(text) => {
                     if !self.metadata.push_text(&*key, text) {
@@ -439,10 +498,9 @@ impl<'a> Header<'a> {
         }
     }
 
-    fn read_tensor(&mut self, name: Cow<'a, str>, value: &'a RawValue, at: u64) {
+    fn read_entry(&mut self, name: Cow<'a, str>, value: &'a RawValue, at: u64) {
         let label = shorten(&name);
-        let entry = usual_entry(value.get()).map_or_else(|| serde_json::from_str::<Entry>(value.get()), Ok);
-        let entry = entry.or_else(|strict| {
+        let entry = serde_json::from_str::<Entry>(value.get()).or_else(|strict| {
             let wide = serde_json::from_str::<WideEntry>(value.get())?;
             if depth(value.get()) >= MAX_DEPTH {
                 return Err(serde::de::Error::custom(format!("its entry is nested {} deep", depth(value.get()))));
@@ -451,16 +509,23 @@ impl<'a> Header<'a> {
             self.findings.push(Finding::new(&HEADER_ODD, message).at(at).tensor(&*name));
             Ok(Entry { dtype: wide.dtype, shape: wide.shape, data_offsets: wide.data_offsets })
         });
-        let Entry { dtype, shape, data_offsets: [from, to] } = match entry {
-            Ok(entry) => entry,
+        match entry {
+            Ok(entry) => self.add(name, entry, at),
             Err::<_, serde_json::Error>(error) => {
                 let message = format!("tensor {label:?} cannot be read: {}", shorten(&plain(&error)));
                 self.findings.push(Finding::new(&TENSOR_INVALID, message).at(at).tensor(&*name));
-                return;
             }
-        };
-        let climbs = name.starts_with('/') || name.split(['/', '\\']).any(|part| part == "..");
-        if name.is_empty() || name.len() > MAX_NAME || climbs || name.chars().any(char::is_control) {
+        }
+    }
+
+    fn add(&mut self, name: Cow<'a, str>, entry: Entry<'a>, at: u64) {
+        let Entry { dtype, shape, data_offsets: [from, to] } = entry;
+        let label = shorten(&name);
+        // Nearly all names are of these letters, and cost no closer look.
+        let usual = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        let climbs = || name.starts_with('/') || name.split(['/', '\\']).any(|part| part == "..");
+        let odd = || climbs() || name.chars().any(char::is_control);
+        if name.is_empty() || name.len() > MAX_NAME || (!name.bytes().all(usual) || name == "..") && odd() {
             let message = match name.len() {
                 0 => "a tensor has no name".to_string(),
                 length => format!("a tensor has an odd name of {length} bytes: {label:?}"),
