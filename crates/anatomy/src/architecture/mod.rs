@@ -1,7 +1,7 @@
 //! What can be said of a model's architecture, with the evidence for each number.
 //!
-//! Three witnesses are heard: the configuration ([`config`]), the metadata of a GGUF ([`gguf`]), and the names and
-//! shapes of the tensors ([`shapes`]). Where they contradict each other the shapes are believed, since a runtime
+//! Three witnesses are heard: the configuration (`config`), the metadata of a GGUF (`gguf`), and the names and
+//! shapes of the tensors (`shapes`). Where they contradict each other the shapes are believed, since a runtime
 //! would fail on anything else, and a finding keeps both. What nobody states stays unknown.
 
 mod config;
