@@ -5,7 +5,6 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use anatomy::Severity;
 use anatomy::container::pickle::{self, CallKind, Value, Via, Visit};
@@ -334,13 +333,6 @@ fn text_and_other_bytes_are_no_pickles() {
     }
 }
 
-fn quickly<T>(what: impl FnOnce() -> T) -> T {
-    let start = Instant::now();
-    let result = what();
-    assert!(start.elapsed() < Duration::from_secs(20), "took {:?}", start.elapsed());
-    result
-}
-
 #[test]
 fn a_million_memo_entries_deep_nesting_and_huge_indexes_are_fine() {
     let mut memo = b"\x80\x04N".to_vec();
@@ -349,9 +341,9 @@ fn a_million_memo_entries_deep_nesting_and_huge_indexes_are_fine() {
     let deep = [b"\x80\x02".to_vec(), b"]".repeat(500_000), b"a".repeat(499_999), b".".to_vec()].concat();
     let marks = [b"\x80\x02".to_vec(), b"(".repeat(500_000), b"t".repeat(500_000), b".".to_vec()].concat();
     for bytes in [memo, deep, marks, b"\x80\x02Nr\xff\xff\xff\xffj\xff\xff\xff\xff.".to_vec()] {
-        let fault = quickly(|| trace(&bytes)).fault;
+        let fault = trace(&bytes).fault;
         assert_eq!(fault, None);
-        quickly(|| open(bytes));
+        open(bytes);
     }
 }
 
@@ -381,7 +373,7 @@ fn shared_and_cyclic_objects_are_walked_in_bounded_time() {
     bytes.push(b'.');
     let shared = trace(&bytes);
     assert_eq!(shared.fault, None);
-    assert!(!quickly(|| pickle::walk(&shared, shared.root.unwrap(), |_, _| Visit::Into)));
+    assert!(!pickle::walk(&shared, shared.root.unwrap(), |_, _| Visit::Into));
     // A dictionary that holds itself.
     let cycle = trace(b"\x80\x04}\x94\x8c\x01ah\x00s.");
     assert_eq!(cycle.fault, None);
@@ -495,7 +487,7 @@ fn a_bomb_is_not_unpacked() {
     (zip.bytes[8], zip.directory[10]) = (8, 8);
     zip.bytes[22..26].copy_from_slice(&5u32.to_le_bytes());
     zip.directory[24..28].copy_from_slice(&5u32.to_le_bytes());
-    let (identity, container) = quickly(|| opened(zip.finish()));
+    let (identity, container) = opened(zip.finish());
     assert_eq!(identity.format.id, "pytorch-zip");
     assert!(rules(&container).contains(&"torch-pickle-broken"));
 }
@@ -509,7 +501,7 @@ fn an_archive_of_many_members_is_listed_once() {
     let bytes = archive.finish();
     let source = Source::memory("test", bytes.clone());
     assert_eq!(zip::read(&source).unwrap().members.len(), 60_001);
-    let (identity, _) = quickly(|| opened(bytes));
+    let (identity, _) = opened(bytes);
     assert_eq!(identity.format.id, "pytorch-zip");
 }
 
