@@ -597,33 +597,31 @@ impl<'a> Header<'a> {
             false => draft.add(text_end, start, Kind::Unexplained, "what follows the fault in the header"),
         }
 
-        let mut order: Vec<usize> = (0..self.tensors.len()).collect();
+        let mut order: Vec<(u64, u64, usize)> = Vec::with_capacity(self.tensors.len());
         for (index, tensor) in self.tensors.iter_mut().enumerate() {
             if let Some(span) = &mut tensor.span {
                 span.start = span.start.saturating_add(start);
-                draft.add(span.start, span.end(), Kind::Tensor, Label::Tensor(index));
+                order.push((span.start, span.end(), index));
             }
         }
-        let place = |index: &usize| {
-            self.tensors.get(*index).and_then(|tensor| tensor.span).unwrap_or(Span { start: 0, len: 0 })
-        };
-        order.sort_by_key(|index| (place(index).start, place(index).end()));
+        order.sort_unstable();
+        draft.reserve(order.len());
         let mut at = start;
         let mut outside = 0u64;
-        for index in &order {
-            let span = place(index);
+        for (from, to, index) in &order {
+            let (from, to) = (*from, *to);
+            draft.add(from, to, Kind::Tensor, Label::Tensor(*index));
             let name = self.tensors.get(*index).map(|tensor| tensor.name.as_str()).unwrap_or_default();
             let label = shorten(name);
-            if span.start > at && self.whole {
-                let message = format!("{} bytes before tensor {label:?} belong to no tensor", span.start - at);
+            if from > at && self.whole {
+                let message = format!("{} bytes before tensor {label:?} belong to no tensor", from - at);
                 self.findings.push(Finding::new(&HOLE, message).at(at).tensor(name));
-            } else if span.start < at {
-                let message =
-                    format!("tensor {label:?} begins {} bytes before the one before it ends", at - span.start);
-                self.findings.push(Finding::new(&OVERLAP, message).at(span.start).tensor(name));
+            } else if from < at {
+                let message = format!("tensor {label:?} begins {} bytes before the one before it ends", at - from);
+                self.findings.push(Finding::new(&OVERLAP, message).at(from).tensor(name));
             }
-            outside += u64::from(span.end() > len);
-            at = at.max(span.end());
+            outside += u64::from(to > len);
+            at = at.max(to);
         }
         if outside > 0 {
             let message = format!(
