@@ -129,7 +129,11 @@ impl Model {
                     let missing = error.kind() == ErrorKind::NotFound;
                     let rule = if missing { &SHARD_MISSING } else { &SHARD_UNREADABLE };
                     let file = error.path().unwrap_or_default().to_string();
-                    let mut finding = Finding::new(rule, format!("{file}: {}", error.message())).file(file);
+                    let message = match missing {
+                        true => format!("{file} is missing: its tensors are not in this report"),
+                        false => format!("{file}: {}", error.message()),
+                    };
+                    let mut finding = Finding::new(rule, message).file(file);
                     finding.offset = error.offset();
                     finding.member = error.member().map(str::to_string);
                     model.findings.push(finding);
@@ -168,6 +172,11 @@ impl Model {
             all.extend(file.container.findings.iter().map(named));
         }
         all
+    }
+
+    /// Whether a file that belongs to the model is missing or cannot be read.
+    pub fn is_incomplete(&self) -> bool {
+        self.findings.iter().any(|finding| [SHARD_MISSING.name, SHARD_UNREADABLE.name].contains(&finding.rule.name))
     }
 
     /// The GGUF metadata, where the model is a GGUF. Of a split one, the first part carries them.

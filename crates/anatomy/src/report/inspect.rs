@@ -109,7 +109,10 @@ impl Inspect {
         let witnesses: Vec<_> =
             analysis.rows.iter().map(|row| (row.tensor.name.as_str(), row.logical_shape(), row.part)).collect();
         let gguf = model.gguf().map(|file| &file.container.metadata);
-        let architecture = architecture::read(&Evidence { config: model.config.as_ref(), gguf, tensors: &witnesses });
+        // Where a shard is missing, shapes tell of a part only; a configuration tells of the whole.
+        let partly = model.is_incomplete() && model.config.is_some();
+        let tensors = if partly { &[] } else { witnesses.as_slice() };
+        let architecture = architecture::read(&Evidence { config: model.config.as_ref(), gguf, tensors });
 
         let total = analysis.total();
         let by_role: Vec<_> = Role::ALL.iter().map(|role| (*role, analysis.of_role(*role))).collect();
@@ -220,7 +223,9 @@ impl Inspect {
         let _ = writeln!(page.out, "{}  {words}", paint(BOLD, elide(&name, room)));
         let errors = self.findings.iter().filter(|finding| finding.severity() == Severity::Error).count() as u64;
         // What is wrong comes first: everything below may be built on it.
-        if let Some(worst) = self.findings.iter().find(|finding| finding.severity() == Severity::Error) {
+        let mut wrong = self.findings.iter().filter(|finding| finding.severity() == Severity::Error);
+        let cut = wrong.clone().find(|finding| finding.rule.means_cut());
+        if let Some(worst) = cut.or_else(|| wrong.next()) {
             for (index, line) in wrap(&safe(&worst.message), page.width - 4).iter().enumerate() {
                 let _ = writeln!(page.out, "{} {}", paint(RED, if index == 0 { "✗" } else { " " }), paint(RED, line));
             }
@@ -237,7 +242,7 @@ impl Inspect {
 
     fn what(&self, page: &mut Page) {
         let mut name = self.format_name.to_string();
-        if let Some(kind) = self.facts.get("kind").filter(|kind| *kind != "model") {
+        if let Some(kind) = self.facts.get("kind").filter(|kind| *kind != "model" && !name.contains(*kind)) {
             name = format!("{name}, {}", safe(kind));
         }
         let weights: Vec<_> = self.files.iter().filter(|file| file.role == FileRole::Weights).collect();
@@ -256,6 +261,11 @@ impl Inspect {
 
     fn budget(&self, page: &mut Page) {
         let Budget { total, weights, tokenizer, metadata, padding, unexplained } = self.bytes;
+        if weights == 0 {
+            let text = format!("{}, no learned numbers", bytes(total));
+            page.section("bytes", &text);
+            return;
+        }
         let share = percent(weights, total);
         let cells = 24;
         page.section("bytes", "");
@@ -567,7 +577,10 @@ static MISNAMED: crate::Rule = crate::Rule {
 pub static RULES: &[&crate::Rule] = &[&MISNAMED];
 
 fn misnamed(model: &Model) -> Vec<Finding> {
-    let wrong = model.files.iter().filter(|file| file.identity.misnamed(&file.path));
+    // What stands in for a model has a finding that says more, and another name would not help.
+    let substitute = |id| matches!(id, "git-lfs-pointer" | "html" | "empty" | "unknown" | "text");
+    let wrong =
+        model.files.iter().filter(|file| file.identity.misnamed(&file.path) && !substitute(file.container.format.id));
     wrong
         .map(|file| {
             let extension = crate::probe::extension(&file.path).unwrap_or_default();

@@ -145,8 +145,8 @@ fn read(format: &'static Format, source: &Source) -> Result<Container> {
             }
             archive.members.get(*at)
         }) else {
-            // A storage without elements may go without a member.
-            if storage.bytes != Some(0) {
+            // A storage without elements may go without a member; of a cut archive it is no news.
+            if storage.bytes != Some(0) && !archive.cut {
                 let message = format!("the member {name:?} that holds a storage is missing");
                 model.findings.push(Finding::new(&STORAGE_MISSING, message));
             }
