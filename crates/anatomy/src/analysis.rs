@@ -78,10 +78,16 @@ impl<'m> Analysis<'m> {
         self.rows.iter().map(|row| row.logical.parameters).fold(0, u64::saturating_add)
     }
 
-    /// Learned numbers of a role.
-    pub fn of_role(&self, role: Role) -> u64 {
-        let of_role = self.rows.iter().filter(|row| row.part.role == role);
-        of_role.map(|row| row.logical.parameters).fold(0, u64::saturating_add)
+    /// Learned numbers of each role, in the order of [`Role::ALL`]; they add up to the total.
+    pub fn by_role(&self) -> Vec<(Role, u64)> {
+        let mut sums: Vec<(Role, u64)> = Role::ALL.iter().map(|role| (*role, 0)).collect();
+        // One pass: half a million rows do not fit into the processor's caches.
+        for row in &self.rows {
+            if let Some((_, sum)) = sums.iter_mut().find(|(role, _)| *role == row.part.role) {
+                *sum = sum.saturating_add(row.logical.parameters);
+            }
+        }
+        sums
     }
 }
 

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 
+use rayon::prelude::*;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -347,6 +348,50 @@ fn usual_entry(json: &str) -> Option<(Entry<'_>, &str)> {
     Some((Entry { dtype: Cow::Borrowed(dtype), shape, data_offsets: [from, to] }, rest))
 }
 
+/// What a header lists.
+enum Item<'a> {
+    Metadata(&'a RawValue),
+    /// Name, entry, and the text that begins with the entry.
+    Tensor(&'a str, Entry<'a>, &'a str),
+}
+
+/// Cuts a header's items into parts of about a megabyte, which can be read at the same time.
+fn parts(body: &str) -> Vec<&str> {
+    const PART: usize = 1 << 20;
+    let mut parts = Vec::new();
+    let mut rest = body;
+    while let Some(at) = rest.get(PART..).and_then(|behind| behind.find("]},\"")) {
+        let (part, behind) = rest.split_at(PART + at + 2);
+        parts.push(part);
+        rest = behind.strip_prefix(',').unwrap_or(behind);
+    }
+    parts.push(rest);
+    parts
+}
+
+/// Reads items in the form in which every library writes them, up to the end of `text`; `None` for any other form.
+fn usual_items(text: &str) -> Option<Vec<Item<'_>>> {
+    let mut items = Vec::with_capacity(text.len() / 128);
+    let mut rest = text;
+    loop {
+        let (name, behind) = usual_text(rest)?;
+        let value = behind.strip_prefix(':')?;
+        if name == "__metadata__" {
+            let mut values = serde_json::Deserializer::from_str(value).into_iter::<&RawValue>();
+            items.push(Item::Metadata(values.next()?.ok()?));
+            rest = value.get(values.byte_offset()..)?;
+        } else {
+            let (entry, behind) = usual_entry(value)?;
+            items.push(Item::Tensor(name, entry, value));
+            rest = behind;
+        }
+        if rest.is_empty() {
+            return Some(items);
+        }
+        rest = rest.strip_prefix(',')?;
+    }
+}
+
 /// A JSON string without escapes at the begin of `json`, and what follows it.
 fn usual_text(json: &str) -> Option<(&str, &str)> {
     let (text, rest) = json.strip_prefix('"')?.split_once('"')?;
@@ -436,28 +481,17 @@ impl<'a> Header<'a> {
     /// must look at it.
     fn read_usual(&mut self) -> Option<()> {
         let text: &'a str = self.text;
-        let mut rest = text.strip_prefix('{')?;
-        loop {
-            let (name, behind) = usual_text(rest)?;
-            let value = behind.strip_prefix(':')?;
-            let at = self.place(value);
-            if name == "__metadata__" {
-                let mut values = serde_json::Deserializer::from_str(value).into_iter::<&'a RawValue>();
-                let metadata = values.next()?.ok()?;
-                self.read_metadata(metadata, at);
-                rest = value.get(values.byte_offset()..)?;
-            } else {
-                let (entry, behind) = usual_entry(value)?;
-                self.add(Cow::Borrowed(name), entry, at);
-                rest = behind;
-            }
-            match rest.strip_prefix(',') {
-                Some(next) => rest = next,
-                None => break,
+        let blank = |c| matches!(c, ' ' | '\t' | '\n' | '\r');
+        let body = text.strip_prefix('{')?.trim_end_matches(blank).strip_suffix('}')?;
+        // Every part is read in full or the header is not usual, so a cut at the wrong place does no harm.
+        let parts: Option<Vec<Vec<Item>>> = parts(body).into_par_iter().map(usual_items).collect();
+        for item in parts?.into_iter().flatten() {
+            match item {
+                Item::Metadata(value) => self.read_metadata(value, self.place(value.get())),
+                Item::Tensor(name, entry, place) => self.add(Cow::Borrowed(name), entry, self.place(place)),
             }
         }
-        let blanks = rest.strip_prefix('}')?;
-        blanks.bytes().all(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r')).then_some(())
+        Some(())
     }
 
     /// Drops what was gathered from the tensors and metadata, to begin anew.

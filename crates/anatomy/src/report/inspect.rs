@@ -112,10 +112,12 @@ impl Inspect {
         // Where a shard is missing, shapes tell of a part only; a configuration tells of the whole.
         let partly = model.is_incomplete() && model.config.is_some();
         let tensors = if partly { &[] } else { witnesses.as_slice() };
-        let architecture = architecture::read(&Evidence { config: model.config.as_ref(), gguf, tensors });
+        let evidence = Evidence { config: model.config.as_ref(), gguf, tensors };
+        let (architecture, (missing, budget)) =
+            rayon::join(|| architecture::read(&evidence), || (norms_missing(analysis), Budget::of(model)));
 
         let total = analysis.total();
-        let by_role: Vec<_> = Role::ALL.iter().map(|role| (*role, analysis.of_role(*role))).collect();
+        let by_role = analysis.by_role();
         let experts = architecture.experts.as_ref();
         let routed = architecture::routed_experts(&witnesses, experts.and_then(|experts| experts.count));
         let active = match experts.and_then(|experts| experts.active) {
@@ -139,7 +141,7 @@ impl Inspect {
         let first = model.files.first();
         let mut findings = model.all_findings();
         findings.extend(architecture.findings.iter().cloned());
-        findings.extend(norms_missing(analysis));
+        findings.extend(missing);
         findings.extend(misnamed(model));
         let kv_cache = architecture.cache.summary(architecture.context_length);
         Inspect {
@@ -161,7 +163,7 @@ impl Inspect {
                     role: file.role,
                 })
                 .collect(),
-            bytes: Budget::of(model),
+            bytes: budget,
             architecture,
             parameters: Parameters {
                 total,

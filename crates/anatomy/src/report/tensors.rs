@@ -246,15 +246,15 @@ fn natural(name: &str) -> Vec<(String, u64)> {
 
 /// Bytes by element type, largest first: `(dtype, tensors, parameters, bytes)`.
 pub(super) fn by_dtype(analysis: &Analysis) -> Vec<(&'static str, u64, u64, u64)> {
-    let mut sums: BTreeMap<&'static str, (u64, u64, u64)> = BTreeMap::new();
+    let mut sums: BTreeMap<DType, (u64, u64, u64)> = BTreeMap::new();
     for row in &analysis.rows {
-        let sum = sums.entry(row.tensor.dtype.name()).or_default();
+        let sum = sums.entry(row.tensor.dtype).or_default();
         sum.0 += 1;
         sum.1 = sum.1.saturating_add(row.logical.parameters);
         sum.2 = sum.2.saturating_add(row.tensor.bytes);
     }
     let mut list: Vec<_> =
-        sums.into_iter().map(|(dtype, (tensors, params, size))| (dtype, tensors, params, size)).collect();
+        sums.into_iter().map(|(dtype, (tensors, params, size))| (dtype.name(), tensors, params, size)).collect();
     list.sort_by_key(|(_, _, _, size)| std::cmp::Reverse(*size));
     list
 }
