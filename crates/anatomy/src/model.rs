@@ -120,6 +120,7 @@ impl Model {
             Model { source: path.display().to_string(), files: Vec::new(), config: None, findings: selection.findings };
         let opened: Vec<_> = selection.files.into_par_iter().map(|(path, role)| open_file(&path, role)).collect();
         let only = opened.len() == 1;
+        let mut unread = crate::Findings::new();
         for file in opened {
             match file {
                 Ok(file) => model.files.push(file),
@@ -136,10 +137,11 @@ impl Model {
                     let mut finding = Finding::new(rule, message).file(file);
                     finding.offset = error.offset();
                     finding.member = error.member().map(str::to_string);
-                    model.findings.push(finding);
+                    unread.push(finding);
                 }
             }
         }
+        model.findings.extend(unread.finish());
         if model.files.is_empty() {
             return Err(
                 Error::new(ErrorKind::Unreadable, "none of the model's files can be read").in_file(&*model.source)

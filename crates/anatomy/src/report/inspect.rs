@@ -313,6 +313,7 @@ impl Inspect {
             let mut words = vec![format!("attention {}", attention_name(kind))];
             if let Some(heads) = attention.query_heads {
                 words.push(match attention.kv_heads {
+                    Some(1) if heads != 1 => format!("{heads} query heads and 1 key-value head"),
                     Some(kv) if kv != heads => format!("{heads} query and {kv} key-value heads"),
                     _ => count(heads, "head", "heads"),
                 });

@@ -31,7 +31,7 @@ fn from_gguf(name: &str, source: &Source, container: &Container) -> Option<Token
         ("mask", "tokenizer.ggml.mask_token_id"),
     ];
     let metadata = &container.metadata;
-    let model = match metadata.text("tokenizer.ggml.model")? {
+    let model = match metadata.text("tokenizer.ggml.model").filter(|model| !matches!(*model, "none" | "no_vocab"))? {
         "gpt2" => "bpe",
         "llama" => "sentencepiece",
         "bert" => "wordpiece",
