@@ -9,7 +9,7 @@ use clap::builder::{Resettable, Styles, ValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind as ClapKind};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
-use crate::{bytes, completions, identify, inspect, tensors};
+use crate::{blueprint, bytes, completions, identify, inspect, tensors};
 
 const STYLES: Styles = Styles::styled()
     .header(Style::new().bold())
@@ -104,6 +104,7 @@ pub enum Command {
     Identify(identify::Args),
     Tensors(tensors::Args),
     Bytes(bytes::Args),
+    Blueprint(blueprint::Args),
     Completions(completions::Args),
     /// Anything that is no command is a model to inspect; [`parse`] replaces this.
     #[command(external_subcommand)]
@@ -111,20 +112,8 @@ pub enum Command {
 }
 
 /// Commands that the contract names and that this version does not have.
-const PLANNED: [&str; 12] = [
-    "blueprint",
-    "memory",
-    "tokenizer",
-    "scan",
-    "check",
-    "stats",
-    "diff",
-    "convert",
-    "edit",
-    "report",
-    "serve",
-    "catalog",
-];
+const PLANNED: [&str; 11] =
+    ["memory", "tokenizer", "scan", "check", "stats", "diff", "convert", "edit", "report", "serve", "catalog"];
 
 /// What the arguments amount to.
 pub enum Parsed {

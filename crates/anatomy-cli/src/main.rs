@@ -1,6 +1,7 @@
 //! The `anatomy` command: open any LLM file and see what every byte of it is for.
 
 mod args;
+mod blueprint;
 mod bytes;
 mod completions;
 mod identify;
@@ -37,6 +38,7 @@ fn run(arguments: Vec<OsString>, output: &mut Output) -> Result<ExitCode, Failur
         Command::Identify(args) => identify::run(&args, output),
         Command::Tensors(args) => tensors::run(&args, output),
         Command::Bytes(args) => bytes::run(&args, output),
+        Command::Blueprint(args) => blueprint::run(&args, output),
         Command::Completions(args) => completions::run(&args, output),
         Command::Model(_) => Err(args::no_command().into()),
     }

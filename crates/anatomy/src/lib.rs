@@ -7,6 +7,7 @@
 
 pub mod analysis;
 pub mod architecture;
+pub mod atlas;
 pub mod bytes;
 pub mod cache;
 pub mod container;

@@ -74,8 +74,9 @@ struct Parameters {
     by_role: ByRole,
 }
 
+/// Parameters of each role, in the order of [`Role::ALL`].
 #[derive(Debug)]
-struct ByRole(Vec<(Role, u64)>);
+pub(super) struct ByRole(pub(super) Vec<(Role, u64)>);
 
 impl Serialize for ByRole {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

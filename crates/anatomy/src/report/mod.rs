@@ -2,6 +2,7 @@
 //! document of its command; its `text` method draws it with ANSI styles, which the caller strips
 //! where they are not wanted.
 
+mod blueprint;
 mod bytes;
 mod identify;
 mod inspect;
@@ -9,6 +10,7 @@ pub mod style;
 mod tensors;
 pub mod units;
 
+pub use blueprint::Blueprint;
 pub use bytes::Bytes;
 pub use identify::{Identify, IdentifyEntry};
 pub use inspect::{Inspect, RULES};

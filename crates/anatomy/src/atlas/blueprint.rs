@@ -1,0 +1,510 @@
+//! From a family and a configuration to every tensor.
+
+use std::sync::Arc;
+
+use foldhash::{HashSet, HashSetExt};
+use indexmap::IndexMap;
+use minijinja::Value;
+use minijinja::value::ValueKind;
+use serde::Serialize;
+use serde_json::Value as Json;
+
+use super::Atlas;
+use super::expression::Code;
+use super::family::{Family, Include, Part, Row};
+use super::scope::{Scope, at};
+use crate::error::{Error, ErrorKind, Result};
+use crate::names::Role;
+
+/// Tensors beyond this number are refused: the largest known models have half a million.
+const MAX_TENSORS: usize = 4_000_000;
+/// Turns of one loop beyond this number are refused.
+const MAX_TURNS: usize = 1_000_000;
+/// Families inside of families.
+const MAX_DEPTH: usize = 8;
+
+/// A tensor that follows from a configuration.
+#[derive(Debug, Clone, Serialize)]
+pub struct Expected {
+    /// Its name.
+    pub name: String,
+    /// Dimensions, outermost first.
+    pub shape: Arc<[u64]>,
+    /// What it does.
+    pub role: Role,
+    /// Layer within its stack.
+    pub layer: Option<u32>,
+    /// Stored, but not learned.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub buffer: bool,
+    /// Other names under which checkpoints of the family hold it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<String>,
+    /// Why some checkpoints leave it out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub optional: Option<Arc<str>>,
+    /// Its name in a GGUF; several tensors share one where a GGUF stacks them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gguf: Option<String>,
+}
+
+/// Everything that follows from a configuration alone.
+#[derive(Debug, Clone, Default)]
+pub struct Blueprint {
+    /// Name of the family.
+    pub family: String,
+    /// What people call it.
+    pub title: String,
+    /// The architecture that llama.cpp knows it by.
+    pub gguf: Option<String>,
+    /// Its tensors, layer by layer.
+    pub tensors: Vec<Expected>,
+    /// Each default that the configuration left to the class.
+    pub assumptions: Vec<String>,
+    /// The configuration keys that decided something, as dotted paths.
+    pub keys: Vec<String>,
+}
+
+impl Blueprint {
+    /// Learned numbers, those of optional tensors left out.
+    pub fn total(&self) -> u64 {
+        let due = self.tensors.iter().filter(|tensor| tensor.optional.is_none());
+        due.map(|tensor| crate::tensor::elements(&tensor.shape)).fold(0, u64::saturating_add)
+    }
+}
+
+/// Builds the tensors of a configuration; `place` is where it stands in the whole, for messages.
+pub(super) fn build(atlas: &Atlas, family: &Family, config: &Json) -> Result<Blueprint> {
+    let scope = scope_of(family, config, String::new(), IndexMap::new());
+    let mut builder = Builder { atlas, tensors: Vec::new(), scopes: Vec::new() };
+    builder.family(family, &Arc::new(scope), 0)?;
+    let Builder { mut tensors, scopes, .. } = builder;
+    let mut names = HashSet::with_capacity(tensors.len());
+    if let Some(twice) = tensors.iter().find(|tensor| !names.insert(tensor.name.as_str())) {
+        return Err(Error::malformed(format!("family {}: {} follows twice", family.name, twice.name)));
+    }
+    drop(names);
+    for tensor in &mut tensors {
+        tensor.aliases.retain(|alias| *alias != tensor.name);
+    }
+    let mut assumptions = Vec::new();
+    let mut keys = Vec::new();
+    for scope in &scopes {
+        assumptions.extend(scope.assumptions().into_iter().map(|assumption| match assumption.formula {
+            Some(formula) => format!("{} = {} (from {formula})", assumption.key, assumption.value),
+            None => format!("{} = {} (default of the class)", assumption.key, assumption.value),
+        }));
+        keys.extend(scope.keys_read());
+    }
+    Ok(Blueprint {
+        family: family.name.clone(),
+        title: family.title.clone(),
+        gguf: family.gguf.clone(),
+        tensors,
+        assumptions,
+        keys,
+    })
+}
+
+fn scope_of(family: &Family, config: &Json, place: String, defaults: IndexMap<String, toml::Value>) -> Scope {
+    let scope = Scope::family(family.keys.clone(), family.lets.clone(), config.clone(), place, defaults);
+    let class = config.get("architectures").and_then(|list| list.get(0)).and_then(Json::as_str).unwrap_or_default();
+    scope.set("architecture", Value::from(class));
+    scope
+}
+
+struct Builder<'a> {
+    atlas: &'a Atlas,
+    tensors: Vec<Expected>,
+    scopes: Vec<Arc<Scope>>,
+}
+
+/// What went wrong with an expression, with where it stands.
+fn failed(family: &Family, place: &str, text: &str, error: &minijinja::Error) -> Error {
+    let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_string);
+    let message = if text == detail { detail } else { format!("{place} ({text}): {detail}") };
+    Error::malformed(message).help(format!("correct the configuration; the rule is in family {}", family.name))
+}
+
+impl Builder<'_> {
+    fn family(&mut self, family: &Family, scope: &Arc<Scope>, depth: usize) -> Result<()> {
+        if depth > MAX_DEPTH {
+            return Err(Error::new(ErrorKind::Limit, "families contain each other without end"));
+        }
+        self.scopes.push(Arc::clone(scope));
+        let start = self.tensors.len();
+        for (id, include) in &family.include {
+            self.include(family, id, include, scope, depth)?;
+        }
+        // After the includes, whose names a requirement may mention.
+        for (sentence, text) in &family.requires {
+            if !truth(family, sentence, text, scope)? {
+                return Err(Error::malformed(format!(
+                    "the configuration cannot be: {sentence} ({text} does not hold)"
+                ))
+                .help("correct the number that is wrong"));
+            }
+        }
+        let parts: Vec<&Part> = family.part.values().collect();
+        for parts in parts.chunk_by(|a, b| a.loops.is_some() && a.loops == b.loops) {
+            self.parts(family, parts, scope)?;
+        }
+        for tensor in self.tensors.iter_mut().skip(start) {
+            for (prefix, other) in &family.aliases {
+                if let Some(rest) = tensor.name.strip_prefix(prefix.as_str()) {
+                    tensor.aliases.push(format!("{other}{rest}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn include(
+        &mut self,
+        family: &Family,
+        id: &str,
+        include: &Include,
+        scope: &Arc<Scope>,
+        depth: usize,
+    ) -> Result<()> {
+        if let Some(text) = &include.when
+            && !truth(family, id, text, scope)?
+        {
+            return Ok(());
+        }
+        let whole = scope.config();
+        let path = include.config.as_deref();
+        let empty = Json::Object(serde_json::Map::new());
+        let config = match path {
+            Some(path) => at(whole, path).filter(|value| !value.is_null()).unwrap_or(&empty),
+            None => whole,
+        };
+        let stated = config.get("model_type").and_then(Json::as_str);
+        let name = include.family.as_deref().or(stated).or(include.any.as_deref());
+        let Some(name) = name else {
+            let message = format!("{} does not say which model it is", path.unwrap_or("the configuration"));
+            return Err(Error::malformed(message).help("add its model_type"));
+        };
+        let inner = match include.family {
+            Some(_) => self.atlas.family(name)?,
+            None => self.atlas.of_model_type(name, config)?,
+        };
+        let place = match path {
+            Some(path) if scope.place().is_empty() => path.to_string(),
+            Some(path) => format!("{}.{path}", scope.place()),
+            None => scope.place().to_string(),
+        };
+        let inner_scope = Arc::new(scope_of(&inner, config, place, include.defaults.clone()));
+        for (key, text) in &include.set {
+            let value = Code::new(text).and_then(|code| code.value(scope));
+            inner_scope.set(key, value.map_err(|error| failed(family, key, text, &error))?);
+        }
+        scope.set(id, Value::from_dyn_object(Arc::clone(&inner_scope)));
+        let start = self.tensors.len();
+        self.family(&inner, &inner_scope, depth + 1)?;
+        let added = self.tensors.split_off(start);
+        for mut tensor in added {
+            let rename = |name: &str| {
+                let renamed = include
+                    .renames
+                    .iter()
+                    .find_map(|(from, to)| Some(format!("{to}{}", name.strip_prefix(from.as_str())?)));
+                renamed.unwrap_or_else(|| name.to_string())
+            };
+            tensor.name = rename(&tensor.name);
+            let left_out = include.without.iter().any(|without| match without.strip_suffix('*') {
+                Some(prefix) => tensor.name.starts_with(prefix),
+                None => *without == tensor.name,
+            });
+            if left_out {
+                continue;
+            }
+            tensor.aliases = tensor.aliases.iter().map(|alias| rename(alias)).collect();
+            tensor.role = include.role.map_or(tensor.role, |word| word.0);
+            self.tensors.push(tensor);
+        }
+        Ok(())
+    }
+
+    /// Parts that run through the same loop, turn by turn.
+    fn parts(&mut self, family: &Family, parts: &[&Part], scope: &Arc<Scope>) -> Result<()> {
+        let tables: Vec<Table> = parts.iter().map(|part| Table::new(family, part)).collect::<Result<_>>()?;
+        let empty = IndexMap::new();
+        let loops = parts.first().and_then(|part| part.loops.as_ref()).unwrap_or(&empty);
+        let loops: Vec<(&str, Code, &str)> = loops
+            .iter()
+            .map(|(name, text)| Ok((name.as_str(), compile(family, name, text)?, text.as_str())))
+            .collect::<Result<_>>()?;
+        self.turns(family, &tables, scope, &loops, &mut Vec::new())
+    }
+
+    fn turns<'t>(
+        &mut self,
+        family: &Family,
+        tables: &[Table],
+        scope: &Arc<Scope>,
+        loops: &[(&'t str, Code, &str)],
+        variables: &mut Vec<(&'t str, Value)>,
+    ) -> Result<()> {
+        let Some(((name, code, text), rest)) = loops.split_first() else {
+            for table in tables {
+                self.turn(family, table, scope, variables)?;
+            }
+            return Ok(());
+        };
+        let here = Arc::new(Scope::turn(scope, &Arc::default(), variables));
+        let value = code.value(&here).map_err(|error| failed(family, name, text, &error))?;
+        for item in items(family, name, text, &value)? {
+            variables.push((name, item));
+            self.turns(family, tables, scope, rest, variables)?;
+            variables.pop();
+        }
+        Ok(())
+    }
+
+    fn turn(&mut self, family: &Family, table: &Table, outer: &Arc<Scope>, variables: &[(&str, Value)]) -> Result<()> {
+        let scope = Arc::new(Scope::turn(outer, &table.lets, variables));
+        if let Some((code, text)) = &table.when
+            && !holds(family, "a part", text, code, &scope)?
+        {
+            return Ok(());
+        }
+        let layer = variables
+            .iter()
+            .find(|(name, _)| *name == "layer")
+            .and_then(|(_, value)| u32::try_from(value.clone()).ok());
+        let under = fill(family, &table.part_under, &scope, &[])?;
+        let gguf_under = fill(family, &table.part_gguf, &scope, &[])?;
+        for line in &table.lines {
+            if let Some((code, text)) = &line.when
+                && !holds(family, &line.row.name, text, code, &scope)?
+            {
+                continue;
+            }
+            let shape = line.shape(family, &scope)?;
+            for inner in line.inner(family, &scope)? {
+                let name = fill(family, &line.name, &scope, &inner)?;
+                let mut aliases = Vec::new();
+                for alias in &line.aliases {
+                    aliases.push(format!("{under}{}", fill(family, alias, &scope, &inner)?));
+                }
+                let gguf = match &line.gguf {
+                    Some(gguf) => Some(format!("{gguf_under}{}", fill(family, gguf, &scope, &inner)?)),
+                    None => None,
+                };
+                if self.tensors.len() >= MAX_TENSORS {
+                    let message = format!("the configuration asks for more than {MAX_TENSORS} tensors");
+                    return Err(Error::new(ErrorKind::Limit, message).help("look at its number of layers and experts"));
+                }
+                self.tensors.push(Expected {
+                    name: format!("{under}{name}"),
+                    shape: Arc::clone(&shape),
+                    role: line.row.role,
+                    layer,
+                    buffer: line.row.more.buffer,
+                    aliases,
+                    optional: line.optional.clone(),
+                    gguf,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn compile(family: &Family, place: &str, text: &str) -> Result<Code> {
+    Code::new(text).map_err(|error| failed(family, place, text, &error))
+}
+
+fn truth(family: &Family, place: &str, text: &str, scope: &Arc<Scope>) -> Result<bool> {
+    holds(family, place, text, &compile(family, place, text)?, scope)
+}
+
+fn holds(family: &Family, place: &str, text: &str, code: &Code, scope: &Arc<Scope>) -> Result<bool> {
+    code.value(scope).map(|value| value.is_true()).map_err(|error| failed(family, place, text, &error))
+}
+
+/// The values that a loop variable takes: the items of a list, or the numbers below a count.
+fn items(family: &Family, name: &str, text: &str, value: &Value) -> Result<Vec<Value>> {
+    let too_many = |count: &dyn std::fmt::Display| {
+        let message = format!("{text} is {count}: no model has so many of them");
+        Error::new(ErrorKind::Limit, message).help("correct the configuration")
+    };
+    match value.kind() {
+        ValueKind::Number => {
+            let count = i64::try_from(value.clone()).ok().filter(|count| *count >= 0);
+            let count = count.and_then(|count| usize::try_from(count).ok());
+            let Some(count) = count else {
+                return Err(Error::malformed(format!("{text} is {value}, not a count of {name}s"))
+                    .help("correct the configuration"));
+            };
+            if count > MAX_TURNS { Err(too_many(&count)) } else { Ok((0..count).map(Value::from).collect()) }
+        }
+        _ => {
+            let items = value.try_iter().map_err(|error| failed(family, name, text, &error))?;
+            let items: Vec<Value> = items.take(MAX_TURNS + 1).collect();
+            if items.len() > MAX_TURNS { Err(too_many(&items.len())) } else { Ok(items) }
+        }
+    }
+}
+
+/// A part, compiled.
+struct Table<'p> {
+    lets: Arc<IndexMap<String, Code>>,
+    when: Option<(Code, &'p str)>,
+    part_under: Template,
+    part_gguf: Template,
+    lines: Vec<Line<'p>>,
+}
+
+/// A row, compiled.
+struct Line<'p> {
+    row: &'p Row,
+    name: Template,
+    gguf: Option<Template>,
+    aliases: Vec<Template>,
+    when: Option<(Code, &'p str)>,
+    dimensions: Vec<(Code, &'p str)>,
+    each: Vec<(&'p str, Code, &'p str)>,
+    optional: Option<Arc<str>>,
+}
+
+impl<'p> Table<'p> {
+    fn new(family: &Family, part: &'p Part) -> Result<Self> {
+        let of_family = part.loops.iter().flat_map(|_| &family.turn).filter(|(name, _)| !part.lets.contains_key(*name));
+        let lets: IndexMap<String, Code> = of_family
+            .chain(&part.lets)
+            .map(|(name, text)| Ok((name.clone(), compile(family, name, text)?)))
+            .collect::<Result<_>>()?;
+        let when = |text: &'p Option<String>| {
+            text.as_deref().map(|text| Ok::<_, Error>((compile(family, "if", text)?, text))).transpose()
+        };
+        let lines = part.rows.iter().map(|row| {
+            let name = Template::new(&row.name);
+            let each = row.more.each.iter().chain(&part.each).filter(|(variable, _)| name.mentions(variable));
+            let mut loops: Vec<(&str, Code, &str)> = Vec::new();
+            for (variable, text) in each {
+                if loops.iter().all(|(known, ..)| known != variable) {
+                    loops.push((variable, compile(family, variable, text)?, text));
+                }
+            }
+            let dimensions = dimensions(&row.shape).map(|text| Ok((compile(family, &row.name, text)?, text)));
+            Ok(Line {
+                row,
+                name,
+                gguf: row.gguf.as_deref().map(Template::new),
+                aliases: row.more.alias.iter().map(|alias| Template::new(alias)).collect(),
+                when: when(&row.more.when)?,
+                dimensions: dimensions.collect::<Result<_>>()?,
+                each: loops,
+                optional: row.more.optional.as_deref().map(Arc::from),
+            })
+        });
+        Ok(Table {
+            lets: Arc::new(lets),
+            when: when(&part.when)?,
+            part_under: Template::new(part.under.as_deref().unwrap_or_default()),
+            part_gguf: Template::new(part.gguf.as_deref().unwrap_or_default()),
+            lines: lines.collect::<Result<_>>()?,
+        })
+    }
+}
+
+impl Line<'_> {
+    fn shape(&self, family: &Family, scope: &Arc<Scope>) -> Result<Arc<[u64]>> {
+        let mut shape = Vec::with_capacity(self.dimensions.len());
+        let mut elements: u64 = 1;
+        for (code, text) in &self.dimensions {
+            let value = code.value(scope).map_err(|error| failed(family, &self.row.name, text, &error))?;
+            let size = i64::try_from(value.clone()).ok().and_then(|size| u64::try_from(size).ok());
+            let Some(size) = size.filter(|size| *size > 0) else {
+                let message = format!("{}: its size {text} is {value}, which cannot be", self.row.name);
+                return Err(Error::malformed(message).help("correct the configuration"));
+            };
+            elements = elements.checked_mul(size).filter(|elements| *elements < 1 << 60).ok_or_else(|| {
+                let message = format!("{}: its size {text} is {value}, beyond any model", self.row.name);
+                Error::new(ErrorKind::Limit, message).help("correct the configuration")
+            })?;
+            shape.push(size);
+        }
+        Ok(shape.into())
+    }
+
+    /// The values of the inner loops, in all combinations.
+    fn inner(&self, family: &Family, scope: &Arc<Scope>) -> Result<Vec<Vec<(&str, Value)>>> {
+        let mut all = vec![Vec::new()];
+        for (name, code, text) in &self.each {
+            let value = code.value(scope).map_err(|error| failed(family, &self.row.name, text, &error))?;
+            let values = items(family, name, text, &value)?;
+            if all.len().saturating_mul(values.len()) > MAX_TENSORS {
+                return Err(Error::new(ErrorKind::Limit, format!("{}: {text} is too large", self.row.name)));
+            }
+            let extended = all.iter().flat_map(|before: &Vec<(&str, Value)>| {
+                values.iter().map(move |value| {
+                    let mut longer = before.clone();
+                    longer.push((*name, value.clone()));
+                    longer
+                })
+            });
+            all = extended.collect();
+        }
+        Ok(all)
+    }
+}
+
+/// The dimensions of a shape: what stands between commas that are outside of parentheses.
+fn dimensions(shape: &str) -> impl Iterator<Item = &str> {
+    let mut depth = 0i32;
+    shape
+        .split(move |c| {
+            match c {
+                '(' | '[' => depth += 1,
+                ')' | ']' => depth -= 1,
+                _ => {}
+            }
+            c == ',' && depth == 0
+        })
+        .map(str::trim)
+        .filter(|text| !text.is_empty())
+}
+
+/// A name with `{variables}`.
+struct Template {
+    /// Texts and, after each but the last, a variable.
+    pieces: Vec<(String, Option<String>)>,
+}
+
+impl Template {
+    fn new(text: &str) -> Self {
+        let mut pieces = Vec::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once('{') {
+            let (variable, after) = after.split_once('}').unwrap_or((after, ""));
+            pieces.push((before.to_string(), Some(variable.to_string())));
+            rest = after;
+        }
+        pieces.push((rest.to_string(), None));
+        Template { pieces }
+    }
+
+    fn mentions(&self, variable: &str) -> bool {
+        self.pieces.iter().any(|(_, name)| name.as_deref() == Some(variable))
+    }
+}
+
+fn fill(family: &Family, template: &Template, scope: &Arc<Scope>, inner: &[(&str, Value)]) -> Result<String> {
+    let mut out = String::new();
+    for (text, variable) in &template.pieces {
+        out.push_str(text);
+        let Some(variable) = variable else { continue };
+        let own = inner.iter().find(|(name, _)| name == variable).map(|(_, value)| value.clone());
+        let value = match own {
+            Some(value) => value,
+            None => Code::Name(variable.as_str().into())
+                .value(scope)
+                .map_err(|error| failed(family, text, variable, &error))?,
+        };
+        out.push_str(&value.to_string());
+    }
+    Ok(out)
+}

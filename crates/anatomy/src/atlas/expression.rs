@@ -1,0 +1,82 @@
+//! The expressions of the atlas: minijinja's, over names that are looked up when they are needed.
+
+use std::sync::{Arc, LazyLock};
+
+use minijinja::{Environment, Error, ErrorKind, Expression, UndefinedBehavior, Value};
+
+use super::scope::Scope;
+
+static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.add_function("divide", divide);
+    environment.add_function("ceil_div", |a: i64, b: i64| {
+        positive(b).and_then(|b| a.checked_add(b - 1).ok_or_else(overflow).map(|sum| sum.div_euclid(b)))
+    });
+    environment.add_function("round_up", |a: i64, b: i64| {
+        let up =
+            positive(b).and_then(|b| a.checked_add(b - 1).ok_or_else(overflow).map(|sum| sum.div_euclid(b) * b))?;
+        Ok::<i64, Error>(up)
+    });
+    environment.add_function("least", |a: i64, b: i64| a.min(b));
+    environment.add_function("most", |a: i64, b: i64| a.max(b));
+    environment
+});
+
+/// `a / b`, which must be whole.
+fn divide(a: i64, b: i64) -> Result<i64, Error> {
+    let b = positive(b)?;
+    match a % b {
+        0 => Ok(a / b),
+        _ => Err(Error::new(ErrorKind::InvalidOperation, format!("{a} does not divide by {b}"))),
+    }
+}
+
+fn positive(number: i64) -> Result<i64, Error> {
+    match number {
+        1.. => Ok(number),
+        _ => Err(Error::new(ErrorKind::InvalidOperation, format!("cannot divide by {number}"))),
+    }
+}
+
+fn overflow() -> Error {
+    Error::new(ErrorKind::InvalidOperation, "a number is too large")
+}
+
+/// A compiled expression.
+#[derive(Debug)]
+pub(super) enum Code {
+    /// A number.
+    Constant(i64),
+    /// One name.
+    Name(Box<str>),
+    /// Anything else.
+    Formula(Box<Expression<'static, 'static>>),
+}
+
+impl Code {
+    pub(super) fn new(text: &str) -> Result<Self, Error> {
+        let text = text.trim();
+        if let Ok(number) = text.parse() {
+            return Ok(Code::Constant(number));
+        }
+        let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        let starts = text.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
+        if plain && starts && !matches!(text, "true" | "false" | "none" | "True" | "False" | "None") {
+            return Ok(Code::Name(text.into()));
+        }
+        let expression = ENVIRONMENT.compile_expression_owned(text.to_string())?;
+        Ok(Code::Formula(Box::new(expression)))
+    }
+
+    /// Its value in a scope.
+    pub(super) fn value(&self, scope: &Arc<Scope>) -> Result<Value, Error> {
+        match self {
+            Code::Constant(number) => Ok(Value::from(*number)),
+            Code::Name(name) => scope
+                .value(name)?
+                .ok_or_else(|| Error::new(ErrorKind::UndefinedError, format!("`{name}` is not defined"))),
+            Code::Formula(expression) => expression.eval(Value::from_dyn_object(Arc::clone(scope))),
+        }
+    }
+}
