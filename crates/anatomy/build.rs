@@ -1,6 +1,6 @@
 //! Lists the families of the atlas, so that only the file that is needed is parsed at run time.
 
-use std::fmt::Write as _;
+use std::error::Error;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -15,38 +15,37 @@ struct Head {
     known_by: Vec<String>,
 }
 
-fn main() {
-    let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("atlas");
+fn main() -> Result<(), Box<dyn Error>> {
+    let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?).join("atlas");
     println!("cargo::rerun-if-changed={}", root.display());
-    let mut out = String::from("&[\n");
+    let mut families = Vec::new();
     for (folder, prefix) in [("", ""), ("gguf", "gguf/")] {
-        let mut files: Vec<PathBuf> = std::fs::read_dir(root.join(folder))
-            .expect("the atlas is part of the package")
-            .map(|entry| entry.expect("a readable folder").path())
-            .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
-            .collect();
-        files.sort();
-        for path in files {
-            family(&mut out, &path, prefix);
+        for entry in std::fs::read_dir(root.join(folder))? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "toml") {
+                families.push(family(&path, prefix).map_err(|error| format!("{}: {error}", path.display()))?);
+            }
         }
     }
-    out.push(']');
-    let target = PathBuf::from(std::env::var("OUT_DIR").expect("cargo sets it")).join("families.rs");
-    std::fs::write(target, out).expect("the build folder is writable");
+    // By name, for a binary search.
+    families.sort();
+    let out: String = families.into_iter().map(|(_, literal)| literal).collect();
+    std::fs::write(PathBuf::from(std::env::var("OUT_DIR")?).join("families.rs"), format!("&[\n{out}]"))?;
+    Ok(())
 }
 
-fn family(out: &mut String, path: &Path, prefix: &str) {
-    let stem = path.file_stem().expect("a file").to_str().expect("family names are ASCII").to_string();
-    let text = std::fs::read_to_string(path).expect("a readable file");
-    let head: Head = toml::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let types = head.model_types.unwrap_or_else(|| vec![stem.clone()]);
-    writeln!(
-        out,
-        "Embedded {{ name: {:?}, model_types: &{types:?}, classes: &{:?}, known_by: &{:?}, text: include_str!({:?}) }},",
-        format!("{prefix}{stem}"),
+/// The name of a family, and what is known of it as a Rust literal.
+fn family(path: &Path, prefix: &str) -> Result<(String, String), Box<dyn Error>> {
+    let stem = path.file_stem().and_then(|stem| stem.to_str()).ok_or("its name is not text")?;
+    let head: Head = toml::from_str(&std::fs::read_to_string(path)?)?;
+    let types = head.model_types.unwrap_or_else(|| vec![stem.to_string()]);
+    let name = format!("{prefix}{stem}");
+    let literal = format!(
+        "Embedded {{ name: {name:?}, model_types: &{types:?}, classes: &{:?}, known_by: &{:?}, \
+         text: include_str!({:?}) }},\n",
         head.classes,
         head.known_by,
         path.display().to_string(),
-    )
-    .expect("a string");
+    );
+    Ok((name, literal))
 }

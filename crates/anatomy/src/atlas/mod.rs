@@ -6,6 +6,7 @@
 mod blueprint;
 mod expression;
 mod family;
+mod metadata;
 mod scope;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ pub use blueprint::{Blueprint, Expected};
 pub use family::Family;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::metadata::Metadata;
 
 /// A family that is part of this library.
 struct Embedded {
@@ -135,6 +137,28 @@ impl Atlas {
     pub fn blueprint(&self, config: &Json) -> Result<Blueprint> {
         let family = self.of_config(config)?;
         blueprint::build(self, &family, config)
+    }
+
+    /// The family by which llama.cpp wrote a GGUF, and its keys in the shape of a configuration.
+    ///
+    /// # Errors
+    /// Where the file names no architecture, or an unknown one.
+    pub fn of_gguf(&self, metadata: &Metadata) -> Result<(Arc<Family>, Json)> {
+        let Some(architecture) = metadata.text("general.architecture") else {
+            return Err(Error::new(ErrorKind::Unsupported, "the GGUF does not name its architecture")
+                .help("its key general.architecture is missing"));
+        };
+        let family = self.family(&format!("gguf/{architecture}")).map_err(|_| unknown(architecture))?;
+        Ok((family, metadata::config_of(architecture, metadata)))
+    }
+
+    /// Everything that follows from the metadata of a GGUF.
+    ///
+    /// # Errors
+    /// As [`Atlas::of_gguf`], and where the metadata make no sense.
+    pub fn blueprint_of_gguf(&self, metadata: &Metadata) -> Result<Blueprint> {
+        let (family, config) = self.of_gguf(metadata)?;
+        blueprint::build(self, &family, &config)
     }
 
     fn heads(&self) -> impl Iterator<Item = Head<'_>> {

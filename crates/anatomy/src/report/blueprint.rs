@@ -7,6 +7,7 @@ use super::inspect::ByRole;
 use crate::architecture::{self, Architecture, Evidence};
 use crate::atlas::{self, Expected};
 use crate::cache::KvCache;
+use crate::metadata::Metadata;
 use crate::names::{self, Part, Role};
 
 /// The document of `anatomy blueprint`.
@@ -42,7 +43,7 @@ struct Entry {
 
 impl Blueprint {
     /// Reads the architecture off a blueprint as if its tensors were a file's.
-    pub fn new(source: &str, blueprint: atlas::Blueprint, config: &Json) -> Self {
+    pub fn new(source: &str, blueprint: atlas::Blueprint, config: Option<&Json>, gguf: Option<&Metadata>) -> Self {
         let atlas::Blueprint { family, title, tensors, assumptions, .. } = blueprint;
         let mut parts = names::parse_all(tensors.iter().map(|tensor| tensor.name.as_str()));
         for (part, tensor) in parts.iter_mut().zip(&tensors) {
@@ -54,7 +55,7 @@ impl Blueprint {
             .filter(|(tensor, _)| tensor.optional.is_none())
             .map(|(tensor, part)| (tensor.name.as_str(), &*tensor.shape, *part))
             .collect();
-        let architecture = architecture::read(&Evidence { config: Some(config), gguf: None, tensors: &due });
+        let architecture = architecture::read(&Evidence { config, gguf, tensors: &due });
         let sum = |wanted: &dyn Fn(&Part) -> bool| {
             let shapes =
                 due.iter().filter(|(_, _, part)| wanted(part)).map(|(_, shape, _)| crate::tensor::elements(shape));
