@@ -6,7 +6,6 @@ use foldhash::{HashSet, HashSetExt};
 use indexmap::IndexMap;
 use minijinja::Value;
 use minijinja::value::ValueKind;
-use serde::Serialize;
 use serde_json::Value as Json;
 
 use super::Atlas;
@@ -23,29 +22,48 @@ const MAX_TURNS: usize = 1_000_000;
 /// Families inside of families.
 const MAX_DEPTH: usize = 8;
 
-/// A tensor that follows from a configuration.
-#[derive(Debug, Clone, Serialize)]
+/// Tensors that follow from a configuration: one, or one for each expert of a layer.
+#[derive(Debug, Clone)]
 pub struct Expected {
-    /// Its name.
-    pub name: String,
-    /// Dimensions, outermost first.
+    name: Name,
+    aliases: Vec<Name>,
+    gguf: Option<Name>,
+    /// What the variables in the names become, loop by loop; the last loop turns fastest.
+    inner: Arc<[Vec<String>]>,
+    /// How many tensors they are.
+    pub count: usize,
+    /// Dimensions of each, outermost first.
     pub shape: Arc<[u64]>,
-    /// What it does.
+    /// What they do.
     pub role: Role,
     /// Layer within its stack.
     pub layer: Option<u32>,
     /// Stored, but not learned.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub buffer: bool,
-    /// Other names under which checkpoints of the family hold it.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub aliases: Vec<String>,
-    /// Why some checkpoints leave it out.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Why some checkpoints leave them out.
     pub optional: Option<Arc<str>>,
-    /// Its name in a GGUF; several tensors share one where a GGUF stacks them.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub gguf: Option<String>,
+}
+
+impl Expected {
+    /// Name of the tensor of this number, below `count`.
+    pub fn name(&self, number: usize) -> String {
+        self.name.at(number, &self.inner)
+    }
+
+    /// Other names under which checkpoints of the family hold the tensor of this number.
+    pub fn aliases(&self, number: usize) -> Vec<String> {
+        self.aliases.iter().map(|alias| alias.at(number, &self.inner)).collect()
+    }
+
+    /// Its name in a GGUF; tensors share one where a GGUF stacks them.
+    pub fn gguf(&self, number: usize) -> Option<String> {
+        Some(self.gguf.as_ref()?.at(number, &self.inner))
+    }
+
+    /// Learned numbers in all of them.
+    pub fn parameters(&self) -> u64 {
+        crate::tensor::elements(&self.shape).saturating_mul(self.count as u64)
+    }
 }
 
 /// Everything that follows from a configuration alone.
@@ -69,23 +87,29 @@ impl Blueprint {
     /// Learned numbers, those of optional tensors left out.
     pub fn total(&self) -> u64 {
         let due = self.tensors.iter().filter(|tensor| tensor.optional.is_none());
-        due.map(|tensor| crate::tensor::elements(&tensor.shape)).fold(0, u64::saturating_add)
+        due.map(Expected::parameters).fold(0, u64::saturating_add)
+    }
+
+    /// How many tensors there are, those of optional rows left out.
+    pub fn count(&self) -> usize {
+        self.tensors.iter().filter(|tensor| tensor.optional.is_none()).map(|tensor| tensor.count).sum()
     }
 }
 
 /// Builds the tensors of a configuration; `place` is where it stands in the whole, for messages.
 pub(super) fn build(atlas: &Atlas, family: &Family, config: &Json) -> Result<Blueprint> {
     let scope = scope_of(family, config, String::new(), IndexMap::new());
-    let mut builder = Builder { atlas, tensors: Vec::new(), scopes: Vec::new() };
+    let mut builder = Builder { atlas, tensors: Vec::new(), count: 0, scopes: Vec::new() };
     builder.family(family, &Arc::new(scope), 0)?;
     let Builder { mut tensors, scopes, .. } = builder;
     let mut names = HashSet::with_capacity(tensors.len());
-    if let Some(twice) = tensors.iter().find(|tensor| !names.insert(tensor.name.as_str())) {
-        return Err(Error::malformed(format!("family {}: {} follows twice", family.name, twice.name)));
+    if let Some(twice) = tensors.iter().find(|tensor| !names.insert(&tensor.name)) {
+        return Err(Error::malformed(format!("family {}: {} follows twice", family.name, twice.name(0))));
     }
     drop(names);
     for tensor in &mut tensors {
-        tensor.aliases.retain(|alias| *alias != tensor.name);
+        let Expected { name, aliases, .. } = tensor;
+        aliases.retain(|alias| alias != name);
     }
     let mut assumptions = Vec::new();
     let mut keys = Vec::new();
@@ -116,6 +140,8 @@ fn scope_of(family: &Family, config: &Json, place: String, defaults: IndexMap<St
 struct Builder<'a> {
     atlas: &'a Atlas,
     tensors: Vec<Expected>,
+    /// Single tensors so far.
+    count: usize,
     scopes: Vec<Arc<Scope>>,
 }
 
@@ -151,8 +177,8 @@ impl Builder<'_> {
         }
         for tensor in self.tensors.iter_mut().skip(start) {
             for (prefix, other) in &family.aliases {
-                if let Some(rest) = tensor.name.strip_prefix(prefix.as_str()) {
-                    tensor.aliases.push(format!("{other}{rest}"));
+                if let Some(alias) = tensor.name.with_prefix(prefix, other) {
+                    tensor.aliases.push(alias);
                 }
             }
         }
@@ -204,22 +230,20 @@ impl Builder<'_> {
         self.family(&inner, &inner_scope, depth + 1)?;
         let added = self.tensors.split_off(start);
         for mut tensor in added {
-            let rename = |name: &str| {
-                let renamed = include
-                    .renames
-                    .iter()
-                    .find_map(|(from, to)| Some(format!("{to}{}", name.strip_prefix(from.as_str())?)));
-                renamed.unwrap_or_else(|| name.to_string())
+            let rename = |name: Name| {
+                let renamed = include.renames.iter().find_map(|(from, to)| name.with_prefix(from, to));
+                renamed.unwrap_or(name)
             };
-            tensor.name = rename(&tensor.name);
+            tensor.name = rename(tensor.name);
+            let name = tensor.name(0);
             let left_out = include.without.iter().any(|without| match without.strip_suffix('*') {
-                Some(prefix) => tensor.name.starts_with(prefix),
-                None => *without == tensor.name,
+                Some(prefix) => name.starts_with(prefix),
+                None => *without == name,
             });
             if left_out {
                 continue;
             }
-            tensor.aliases = tensor.aliases.iter().map(|alias| rename(alias)).collect();
+            tensor.aliases = tensor.aliases.into_iter().map(rename).collect();
             tensor.role = include.role.map_or(tensor.role, |word| word.0);
             self.tensors.push(tensor);
         }
@@ -273,8 +297,8 @@ impl Builder<'_> {
             .iter()
             .find(|(name, _)| *name == "layer")
             .and_then(|(_, value)| u32::try_from(value.clone()).ok());
-        let under = fill(family, &table.part_under, &scope, &[])?;
-        let gguf_under = fill(family, &table.part_gguf, &scope, &[])?;
+        let under = Name::new(family, "", &table.part_under, &scope, &[])?.at(0, &[]);
+        let gguf_under = Name::new(family, "", &table.part_gguf, &scope, &[])?.at(0, &[]);
         for line in &table.lines {
             if let Some((code, text)) = &line.when
                 && !holds(family, &line.row.name, text, code, &scope)?
@@ -282,31 +306,29 @@ impl Builder<'_> {
                 continue;
             }
             let shape = line.shape(family, &scope)?;
-            for inner in line.inner(family, &scope)? {
-                let name = fill(family, &line.name, &scope, &inner)?;
-                let mut aliases = Vec::new();
-                for alias in &line.aliases {
-                    aliases.push(format!("{under}{}", fill(family, alias, &scope, &inner)?));
-                }
-                let gguf = match &line.gguf {
-                    Some(gguf) => Some(format!("{gguf_under}{}", fill(family, gguf, &scope, &inner)?)),
-                    None => None,
-                };
-                if self.tensors.len() >= MAX_TENSORS {
-                    let message = format!("the configuration asks for more than {MAX_TENSORS} tensors");
-                    return Err(Error::new(ErrorKind::Limit, message).help("look at its number of layers and experts"));
-                }
-                self.tensors.push(Expected {
-                    name: format!("{under}{name}"),
-                    shape: Arc::clone(&shape),
-                    role: line.row.role,
-                    layer,
-                    buffer: line.row.more.buffer,
-                    aliases,
-                    optional: line.optional.clone(),
-                    gguf,
-                });
+            let inner = line.inner(family, &scope)?;
+            let count = inner.iter().map(Vec::len).fold(1, usize::saturating_mul);
+            self.count = self.count.saturating_add(count);
+            if self.count > MAX_TENSORS {
+                let message = format!("the configuration asks for more than {MAX_TENSORS} tensors");
+                return Err(Error::new(ErrorKind::Limit, message).help("look at its number of layers and experts"));
             }
+            if count == 0 {
+                continue;
+            }
+            let fill = |before: &str, template: &Template| Name::new(family, before, template, &scope, &line.each);
+            self.tensors.push(Expected {
+                name: fill(&under, &line.name)?,
+                aliases: line.aliases.iter().map(|alias| fill(&under, alias)).collect::<Result<_>>()?,
+                gguf: line.gguf.as_ref().map(|gguf| fill(&gguf_under, gguf)).transpose()?,
+                inner: inner.into(),
+                count,
+                shape,
+                role: line.row.role,
+                layer,
+                buffer: line.row.more.buffer,
+                optional: line.optional.clone(),
+            });
         }
         Ok(())
     }
@@ -430,25 +452,13 @@ impl Line<'_> {
         Ok(shape.into())
     }
 
-    /// The values of the inner loops, in all combinations.
-    fn inner(&self, family: &Family, scope: &Arc<Scope>) -> Result<Vec<Vec<(&str, Value)>>> {
-        let mut all = vec![Vec::new()];
-        for (name, code, text) in &self.each {
+    /// What the variables of the inner loops become, loop by loop.
+    fn inner(&self, family: &Family, scope: &Arc<Scope>) -> Result<Vec<Vec<String>>> {
+        let values = self.each.iter().map(|(name, code, text)| {
             let value = code.value(scope).map_err(|error| failed(family, &self.row.name, text, &error))?;
-            let values = items(family, name, text, &value)?;
-            if all.len().saturating_mul(values.len()) > MAX_TENSORS {
-                return Err(Error::new(ErrorKind::Limit, format!("{}: {text} is too large", self.row.name)));
-            }
-            let extended = all.iter().flat_map(|before: &Vec<(&str, Value)>| {
-                values.iter().map(move |value| {
-                    let mut longer = before.clone();
-                    longer.push((*name, value.clone()));
-                    longer
-                })
-            });
-            all = extended.collect();
-        }
-        Ok(all)
+            Ok(items(family, name, text, &value)?.iter().map(Value::to_string).collect())
+        });
+        values.collect()
     }
 }
 
@@ -492,19 +502,61 @@ impl Template {
     }
 }
 
-fn fill(family: &Family, template: &Template, scope: &Arc<Scope>, inner: &[(&str, Value)]) -> Result<String> {
-    let mut out = String::new();
-    for (text, variable) in &template.pieces {
-        out.push_str(text);
-        let Some(variable) = variable else { continue };
-        let own = inner.iter().find(|(name, _)| name == variable).map(|(_, value)| value.clone());
-        let value = match own {
-            Some(value) => value,
-            None => Code::Name(variable.as_str().into())
-                .value(scope)
-                .map_err(|error| failed(family, text, variable, &error))?,
-        };
-        out.push_str(&value.to_string());
+/// A name in which only the variables of inner loops are still open.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Name {
+    /// Texts and, after each but the last, the loop whose value stands there.
+    pieces: Vec<(String, Option<usize>)>,
+    /// Room that a name needs, about.
+    len: usize,
+}
+
+impl Name {
+    fn new(
+        family: &Family,
+        before: &str,
+        template: &Template,
+        scope: &Arc<Scope>,
+        loops: &[(&str, Code, &str)],
+    ) -> Result<Self> {
+        let mut pieces = Vec::new();
+        let mut text = before.to_string();
+        for (piece, variable) in &template.pieces {
+            text.push_str(piece);
+            let Some(variable) = variable else { continue };
+            match loops.iter().position(|(name, ..)| name == variable) {
+                Some(index) => pieces.push((std::mem::take(&mut text), Some(index))),
+                None => {
+                    let value = Code::Name(variable.as_str().into()).value(scope);
+                    text.push_str(&value.map_err(|error| failed(family, piece, variable, &error))?.to_string());
+                }
+            }
+        }
+        pieces.push((text, None));
+        let len = pieces.iter().map(|(text, _)| text.len() + 4).sum();
+        Ok(Name { pieces, len })
     }
-    Ok(out)
+
+    /// The same name with another beginning, where it begins so.
+    fn with_prefix(&self, from: &str, to: &str) -> Option<Name> {
+        let (first, rest) = self.pieces.split_first()?;
+        let text = format!("{to}{}", first.0.strip_prefix(from)?);
+        let pieces = std::iter::once((text, first.1)).chain(rest.iter().cloned()).collect();
+        Some(Name { pieces, len: self.len + to.len() })
+    }
+
+    /// The name in one turn of the inner loops, of which the last turns fastest.
+    fn at(&self, turn: usize, inner: &[Vec<String>]) -> String {
+        let mut name = String::with_capacity(self.len);
+        for (text, index) in &self.pieces {
+            name.push_str(text);
+            let Some(index) = index else { continue };
+            let faster = inner.iter().skip(index + 1).map(Vec::len).product::<usize>().max(1);
+            let values = inner.get(*index).map(Vec::as_slice).unwrap_or_default();
+            if let Some(value) = values.get(turn / faster % values.len().max(1)) {
+                name.push_str(value);
+            }
+        }
+        name
+    }
 }

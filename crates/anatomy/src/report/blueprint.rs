@@ -1,5 +1,6 @@
 //! What follows from a configuration alone.
 
+use serde::ser::{SerializeSeq, Serializer};
 use serde::Serialize;
 use serde_json::Value as Json;
 
@@ -9,6 +10,7 @@ use crate::atlas::{self, Expected};
 use crate::cache::KvCache;
 use crate::metadata::Metadata;
 use crate::names::{self, Part, Role};
+use crate::tensor::elements;
 
 /// The document of `anatomy blueprint`.
 #[derive(Debug, Serialize)]
@@ -21,7 +23,8 @@ pub struct Blueprint {
     architecture: Architecture,
     kv_cache: KvCache,
     assumptions: Vec<String>,
-    tensors: Vec<Entry>,
+    #[serde(serialize_with = "one_by_one")]
+    tensors: Vec<Expected>,
 }
 
 #[derive(Debug, Serialize)]
@@ -33,46 +36,88 @@ struct Parameters {
     by_role: ByRole,
 }
 
-#[derive(Debug, Serialize)]
-struct Entry {
-    #[serde(flatten)]
-    tensor: Expected,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    component: &'static str,
+/// One tensor.
+#[derive(Serialize)]
+struct Entry<'e> {
+    name: String,
+    shape: &'e [u64],
+    role: Role,
+    layer: Option<u32>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    buffer: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    aliases: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    optional: Option<&'e str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gguf: Option<String>,
+}
+
+/// Rows of many experts are written tensor by tensor, as they would stand in a file.
+fn one_by_one<S: Serializer>(tensors: &[Expected], serializer: S) -> Result<S::Ok, S::Error> {
+    let mut list = serializer.serialize_seq(Some(tensors.iter().map(|row| row.count).sum()))?;
+    for row in tensors {
+        for number in 0..row.count {
+            list.serialize_element(&Entry {
+                name: row.name(number),
+                shape: &row.shape,
+                role: row.role,
+                layer: row.layer,
+                buffer: row.buffer,
+                aliases: row.aliases(number),
+                optional: row.optional.as_deref(),
+                gguf: row.gguf(number),
+            })?;
+        }
+    }
+    list.end()
 }
 
 impl Blueprint {
     /// Reads the architecture off a blueprint as if its tensors were a file's.
     pub fn new(source: &str, blueprint: atlas::Blueprint, config: Option<&Json>, gguf: Option<&Metadata>) -> Self {
         let atlas::Blueprint { family, title, tensors, assumptions, .. } = blueprint;
-        let mut parts = names::parse_all(tensors.iter().map(|tensor| tensor.name.as_str()));
-        for (part, tensor) in parts.iter_mut().zip(&tensors) {
-            *part = Part { role: tensor.role, buffer: tensor.buffer, ..*part };
-        }
-        let due: Vec<_> = tensors
+        let due: Vec<&Expected> = tensors.iter().filter(|row| row.optional.is_none()).collect();
+        // Of many experts, the first and the last say all: how many there are, and their shapes.
+        let ends = due.iter().flat_map(|row| {
+            let last = (row.count > 1).then(|| row.name(row.count - 1));
+            std::iter::once(row.name(0)).chain(last).map(move |name| (name, *row))
+        });
+        let ends: Vec<(String, &Expected)> = ends.collect();
+        let parts = names::parse_all(ends.iter().map(|(name, _)| name.as_str()));
+        let witnesses: Vec<_> = ends
             .iter()
-            .zip(&parts)
-            .filter(|(tensor, _)| tensor.optional.is_none())
-            .map(|(tensor, part)| (tensor.name.as_str(), &*tensor.shape, *part))
+            .zip(parts)
+            .map(|((name, row), part)| {
+                (name.as_str(), &*row.shape, Part { role: row.role, buffer: row.buffer, ..part })
+            })
             .collect();
-        let architecture = architecture::read(&Evidence { config, gguf, tensors: &due });
-        let sum = |wanted: &dyn Fn(&Part) -> bool| {
-            let shapes =
-                due.iter().filter(|(_, _, part)| wanted(part)).map(|(_, shape, _)| crate::tensor::elements(shape));
-            shapes.fold(0, u64::saturating_add)
+        let architecture = architecture::read(&Evidence { config, gguf, tensors: &witnesses });
+
+        let sum = |wanted: &dyn Fn(&Expected) -> bool| {
+            let rows = due.iter().filter(|row| wanted(row));
+            rows.map(|row| row.parameters()).fold(0, u64::saturating_add)
         };
         let total = sum(&|_| true);
-        let by_role = ByRole(Role::ALL.iter().map(|role| (*role, sum(&|part| part.role == *role))).collect());
-        let buffers = sum(&|part| part.buffer);
+        let by_role = ByRole(Role::ALL.iter().map(|role| (*role, sum(&|row| row.role == *role))).collect());
+        let buffers = sum(&|row| row.buffer);
         let experts = architecture.experts.as_ref();
-        let routed = architecture::routed_experts(&due, experts.and_then(|experts| experts.count));
+        let routed: Vec<(u64, u64)> = due
+            .iter()
+            .filter(|row| row.role == Role::Experts && !row.buffer)
+            .map(|row| match row.count as u64 {
+                1 => {
+                    let stacked = experts.and_then(|experts| experts.count).filter(|count| elements(&row.shape).is_multiple_of(*count));
+                    (row.parameters(), stacked.unwrap_or(1))
+                }
+                count => (row.parameters(), count),
+            })
+            .collect();
         let active = match experts.and_then(|experts| experts.active) {
             Some(active) => architecture::active_parameters(total, &routed, active),
             None => routed.is_empty().then_some(total),
         };
         let kv_cache = architecture.cache.summary(architecture.context_length);
-        let components: Vec<&'static str> = parts.iter().map(|part| part.component).collect();
-        drop(due);
         Blueprint {
             schema: "anatomy.blueprint/1",
             source: source.to_string(),
@@ -82,11 +127,7 @@ impl Blueprint {
             kv_cache,
             architecture,
             assumptions,
-            tensors: tensors
-                .into_iter()
-                .zip(components)
-                .map(|(tensor, component)| Entry { tensor, component })
-                .collect(),
+            tensors,
         }
     }
 
