@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anatomy::atlas::Atlas;
-use anatomy::metadata::Metadata;
+use anatomy::atlas::{Atlas, nearest};
+use anatomy::dtype::DType;
+use anatomy::metadata::{Metadata, Value};
 use anatomy::model::{Model, read_json};
 use anatomy::report::Blueprint;
 use anatomy::source::Source;
@@ -14,43 +15,156 @@ use serde_json::Value as Json;
 use crate::model::local;
 use crate::output::{Failure, Output};
 
+const AFTER: &str = "\
+\x1b[1mExamples:\x1b[0m
+  anatomy blueprint config.json                        the model that the configuration describes
+  anatomy blueprint config.json --set hidden_size=8192 the same with another size, and what changes
+  anatomy blueprint DIR --set text_config.num_hidden_layers=2
+  anatomy blueprint model.gguf --dtype q4_k            from the metadata of a GGUF
+  anatomy blueprint config.json --json | jq -r '.tensors[].name'
+  anatomy blueprint config.json --atlas my-family.toml a family that this program does not know
+
+\x1b[1mExit status:\x1b[0m
+  0  done
+  2  not found, not a configuration, an unknown family, or numbers that cannot be";
+
 /// Which tensors, shapes and parameter counts follow from a configuration alone
+///
+/// Reads config.json, params.json or the metadata of a GGUF, never a weight, and derives every
+/// tensor's name, shape and role, parameters in all and at work, bytes and cache. Whatever the
+/// configuration leaves to the class of the model is listed as an assumption.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = AFTER)]
 pub struct Args {
     /// A config.json, a params.json, a GGUF, or a directory or model that holds one
     #[arg(value_name = "CONFIG", value_hint = clap::ValueHint::AnyPath)]
     path: PathBuf,
+    /// Take another value for a key, and show what changes; dots reach into sub-configurations
+    #[arg(long, value_name = "KEY=VALUE", value_parser = assignment)]
+    set: Vec<(String, Json)>,
+    /// Count bytes in this element type (f32, bf16, f8_e4m3, q8_0, q4_k, …), not the configuration's
+    #[arg(long, value_name = "TYPE", value_parser = dtype)]
+    dtype: Option<DType>,
+    /// List every tensor on a line of its own
+    #[arg(long, conflicts_with = "json")]
+    all: bool,
     /// Add a family, or a folder of them, to those that are known
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::AnyPath)]
     atlas: Vec<PathBuf>,
+}
+
+fn assignment(text: &str) -> Result<(String, Json), &'static str> {
+    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE, such as hidden_size=8192")?;
+    if key.is_empty() || key.split('.').any(str::is_empty) {
+        return Err("write KEY=VALUE, such as hidden_size=8192");
+    }
+    let value = serde_json::from_str(value).unwrap_or_else(|_| Json::String(value.to_string()));
+    Ok((key.to_string(), value))
+}
+
+fn dtype(text: &str) -> Result<DType, &'static str> {
+    let known = DType::named(text).filter(|dtype| dtype.block() > 0);
+    known.ok_or("no such element type; some are f32, bf16, f16, f8_e4m3, q8_0, q6_k, q4_k, q4_0, mxfp4")
 }
 
 /// Runs the command.
 pub fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
     let atlas = atlas(&args.atlas)?;
     let shown = args.path.display().to_string();
-    let report = match configuration(&args.path)? {
-        Configuration::Json(config) => {
-            let blueprint = atlas.blueprint(&config).map_err(|error| error.in_file(&*shown))?;
-            Blueprint::new(&shown, blueprint, Some(&config), None)
-        }
-        Configuration::Gguf(metadata) => {
-            let blueprint = atlas.blueprint_of_gguf(&metadata).map_err(|error| error.in_file(&*shown))?;
-            Blueprint::new(&shown, blueprint, None, Some(&metadata))
-        }
+    let configuration = configuration(&args.path)?;
+    let build = |configuration: &Configuration| {
+        let (blueprint, config, metadata) = match configuration {
+            Configuration::Json(config) => (atlas.blueprint(config), Some(config), None),
+            Configuration::Gguf(metadata) => (atlas.blueprint_of_gguf(metadata), None, Some(metadata)),
+        };
+        let blueprint = blueprint.map_err(|error| error.in_file(&*shown))?;
+        let (family, keys) = (blueprint.family.clone(), blueprint.keys.clone());
+        Ok::<_, Error>((Blueprint::new(&shown, blueprint, config, metadata, args.dtype), family, keys))
     };
-    if output.json {
-        output.document(&report)?
+    let report = if args.set.is_empty() {
+        build(&configuration)?.0
     } else {
-        output.text(&report.text(output.width()))?
-    }
+        let mut changed = configuration.clone();
+        for (key, value) in &args.set {
+            changed.set(key, value.clone())?;
+        }
+        let (mut report, family, keys) = build(&changed)?;
+        let unread = args.set.iter().find(|(key, _)| !keys.contains(key) && !configuration.states(key));
+        if let Some((key, _)) = unread {
+            let message = format!("neither the configuration nor family {family} has a key {key}");
+            let near = nearest(key, keys.iter().map(String::as_str));
+            let help = near.map_or("see the configuration for its keys".into(), |near| format!("did you mean {near}?"));
+            return Err(Error::new(ErrorKind::Usage, message).help(help).into());
+        }
+        // What the file itself describes may be no model at all: then there is nothing to compare with.
+        if let Ok((before, ..)) = build(&configuration) {
+            let set = args.set.iter().map(|(key, value)| (key.clone(), value.to_string())).collect();
+            report.compare(&before, set);
+        }
+        report
+    };
+    if output.json { output.document(&report)? } else { output.text(&report.text(output.width(), args.all))? }
     Ok(ExitCode::SUCCESS)
 }
 
 /// From what a blueprint follows.
+#[derive(Clone)]
 enum Configuration {
     Json(Json),
     Gguf(Metadata),
+}
+
+impl Configuration {
+    /// Sets the value at a dotted path.
+    fn set(&mut self, path: &str, value: Json) -> Result<(), Error> {
+        let mut place = match self {
+            Configuration::Json(config) => config,
+            Configuration::Gguf(metadata) => {
+                let key = gguf_key(metadata, path);
+                return match metadata_value(&value) {
+                    Some(value) => Ok(metadata.set(&key, value)),
+                    None => Err(Error::new(ErrorKind::Usage, format!("{path} of a GGUF must be a number, a truth or a text"))),
+                };
+            }
+        };
+        for word in path.split('.') {
+            if !place.is_object() {
+                *place = Json::Object(serde_json::Map::new());
+            }
+            place = &mut place[word];
+        }
+        *place = value;
+        Ok(())
+    }
+
+    /// Whether the file itself has the key.
+    fn states(&self, path: &str) -> bool {
+        match self {
+            Configuration::Json(config) => path.split('.').try_fold(config, |value, word| value.get(word)).is_some(),
+            Configuration::Gguf(metadata) => metadata.get(&gguf_key(metadata, path)).is_some(),
+        }
+    }
+}
+
+/// The key with the architecture in front, which users may leave out.
+fn gguf_key(metadata: &Metadata, key: &str) -> String {
+    match metadata.text("general.architecture") {
+        Some(architecture) if metadata.get(key).is_none() => format!("{architecture}.{key}"),
+        _ => key.to_string(),
+    }
+}
+
+fn metadata_value(value: &Json) -> Option<Value> {
+    Some(match value {
+        Json::Bool(value) => Value::Bool(*value),
+        Json::Number(number) => match (number.as_u64(), number.as_i64()) {
+            (Some(number), _) => Value::Unsigned(number),
+            (None, Some(number)) => Value::Signed(number),
+            (None, None) => Value::Float(number.as_f64()?),
+        },
+        Json::String(text) => Value::Text(text.clone()),
+        _ => return None,
+    })
 }
 
 /// The configuration that a path stands for.

@@ -176,6 +176,25 @@ impl DType {
         matches!(self, Q4_2 | Q4_3 | Q4_0_4_4 | Q4_0_4_8 | Q4_0_8_8 | IQ4_NL_4_4 | IQ4_NL_4_8 | IQ4_NL_8_8)
     }
 
+    /// The type that people mean by a name: as in a safetensors header, as ggml has it, or as PyTorch writes it, in
+    /// upper or lower case.
+    pub fn named(name: &str) -> Option<Self> {
+        let upper = name.trim().to_ascii_uppercase();
+        let alias = match upper.as_str() {
+            "FLOAT32" | "FLOAT" | "FP32" => "F32",
+            "FLOAT16" | "HALF" | "FP16" => "F16",
+            "BFLOAT16" => "BF16",
+            "FLOAT64" | "DOUBLE" | "FP64" => "F64",
+            "FP8" | "F8" | "FLOAT8_E4M3FN" => "F8_E4M3",
+            "FLOAT8_E5M2" => "F8_E5M2",
+            "INT8" => "I8",
+            "INT4" => "I4",
+            other => other,
+        };
+        let ggml = (0..64).filter_map(Self::from_ggml).find(|dtype| dtype.name() == alias && !dtype.retired());
+        Self::from_safetensors(alias).or(ggml).or([U4, I4, U2, I2].into_iter().find(|dtype| dtype.name() == alias))
+    }
+
     /// The type of this name in a safetensors header.
     #[rustfmt::skip]
     pub fn from_safetensors(name: &str) -> Option<Self> {

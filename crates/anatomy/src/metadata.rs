@@ -118,6 +118,17 @@ impl Metadata {
         new
     }
 
+    /// Gives a key another value, or adds it.
+    pub fn set(&mut self, key: &str, value: Value) {
+        match self.index.get(key).and_then(|index| self.entries.get_mut(*index)) {
+            Some(entry) => entry.value = value,
+            None => {
+                let span = Span { start: 0, len: 0 };
+                self.push(Entry { key: key.to_string(), kind: "", value, span });
+            }
+        }
+    }
+
     /// Adds a text without a place of its own.
     pub fn push_text(&mut self, key: impl Into<String>, text: impl Into<String>) -> bool {
         let span = Span { start: 0, len: 0 };

@@ -50,6 +50,12 @@ impl Expected {
         self.name.at(number, &self.inner)
     }
 
+    /// The name of all of them, with the numbers in which they differ in braces: `experts.{0..127}.up_proj.weight`.
+    pub fn pattern(&self) -> String {
+        let ranges: Vec<Vec<String>> = self.inner.iter().map(|values| vec![range(values)]).collect();
+        self.name.at(0, &ranges)
+    }
+
     /// Other names under which checkpoints of the family hold the tensor of this number.
     pub fn aliases(&self, number: usize) -> Vec<String> {
         self.aliases.iter().map(|alias| alias.at(number, &self.inner)).collect()
@@ -63,6 +69,17 @@ impl Expected {
     /// Learned numbers in all of them.
     pub fn parameters(&self) -> u64 {
         crate::tensor::elements(&self.shape).saturating_mul(self.count as u64)
+    }
+}
+
+/// `{0..7}`, or `{a,b}`.
+fn range(values: &[String]) -> String {
+    match values {
+        [one] => one.clone(),
+        [first, .., last] if values.iter().enumerate().all(|(index, value)| *value == index.to_string()) => {
+            format!("{{{first}..{last}}}")
+        }
+        _ => format!("{{{}}}", values.join(",")),
     }
 }
 

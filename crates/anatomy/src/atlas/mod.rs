@@ -197,3 +197,9 @@ fn unknown(name: &str) -> Error {
     Error::new(ErrorKind::Unsupported, format!("the model family `{name}` is not known"))
         .help("see docs/families.md for those that are, or describe it in a file and name it with --atlas")
 }
+
+/// Of some words the one that was probably meant; `None` where none is near.
+pub fn nearest<'a>(word: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let scored = words.map(|other| (strsim::normalized_damerau_levenshtein(word, other), other));
+    scored.filter(|(score, _)| *score > 0.6).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, other)| other)
+}

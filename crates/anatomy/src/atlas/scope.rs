@@ -185,6 +185,10 @@ impl Scope {
             Default_::Literal(value) => (Value::from(Serde(value)), None),
             Default_::Computed(text) => (Code::new(&text)?.value(self)?, Some(text)),
         };
+        // A default of nothing says nothing.
+        if value.is_none() {
+            return Ok(value);
+        }
         let shown = serde_json::to_string(&value).unwrap_or_default();
         lock(&self.assumptions).push(Assumption { key: self.whole(path), value: shown, formula });
         Ok(value)

@@ -3,9 +3,11 @@
 //! where they are not wanted.
 
 mod blueprint;
+mod build;
 mod bytes;
 mod identify;
 mod inspect;
+mod page;
 pub mod style;
 mod tensors;
 pub mod units;
