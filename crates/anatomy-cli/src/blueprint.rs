@@ -103,7 +103,11 @@ pub fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
         }
         report
     };
-    if output.json { output.document(&report)? } else { output.text(&report.text(output.width(), args.all))? }
+    if output.json {
+        output.document(&report)?
+    } else {
+        output.text(&report.text(output.width(), args.all))?
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -123,7 +127,10 @@ impl Configuration {
                 let key = gguf_key(metadata, path);
                 return match metadata_value(&value) {
                     Some(value) => Ok(metadata.set(&key, value)),
-                    None => Err(Error::new(ErrorKind::Usage, format!("{path} of a GGUF must be a number, a truth or a text"))),
+                    None => Err(Error::new(
+                        ErrorKind::Usage,
+                        format!("{path} of a GGUF must be a number, a truth or a text"),
+                    )),
                 };
             }
         };

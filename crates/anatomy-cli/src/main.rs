@@ -3,6 +3,7 @@
 mod args;
 mod blueprint;
 mod bytes;
+mod check;
 mod completions;
 mod identify;
 mod inspect;
@@ -39,6 +40,7 @@ fn run(arguments: Vec<OsString>, output: &mut Output) -> Result<ExitCode, Failur
         Command::Tensors(args) => tensors::run(&args, output),
         Command::Bytes(args) => bytes::run(&args, output),
         Command::Blueprint(args) => blueprint::run(&args, output),
+        Command::Check(args) => check::run(&args, output),
         Command::Completions(args) => completions::run(&args, output),
         Command::Model(_) => Err(args::no_command().into()),
     }

@@ -9,7 +9,7 @@ use crate::names::{self, Part, Role, Stack};
 use crate::packing::{self, Entry, Logical, Scheme};
 use crate::tensor::Tensor;
 
-static NORM_MISSING: Rule = Rule {
+pub(crate) static NORM_MISSING: Rule = Rule {
     name: "norm-missing",
     severity: Severity::Error,
     why: "A layer lacks a norm that the layers like it have. Norms are the smallest tensors and the most critical: \

@@ -10,6 +10,7 @@ pub mod architecture;
 pub mod atlas;
 pub mod bytes;
 pub mod cache;
+pub mod check;
 pub mod container;
 pub mod dtype;
 pub mod error;

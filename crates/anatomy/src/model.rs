@@ -16,6 +16,8 @@ use crate::probe::{self, Identity};
 use crate::source::Source;
 use crate::tensor::Tensor;
 
+pub use index::{WholeIndex, read_index};
+
 static SHARD_MISSING: Rule = Rule {
     name: "shard-missing",
     severity: Severity::Error,

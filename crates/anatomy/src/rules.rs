@@ -7,6 +7,8 @@ use crate::finding::Rule;
 pub static ALL: &[&[&Rule]] = &[
     crate::analysis::RULES,
     crate::architecture::RULES,
+    crate::check::STRUCTURE,
+    crate::check::INDEX,
     crate::model::RULES,
     crate::report::RULES,
     container::safetensors::RULES,

@@ -165,7 +165,9 @@ struct Builder<'a> {
 /// What went wrong with an expression, with where it stands.
 fn failed(family: &Family, place: &str, text: &str, error: &minijinja::Error) -> Error {
     let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_string);
-    let message = if text == detail { detail } else { format!("{place} ({text}): {detail}") };
+    // A key that is wrong in itself says so; a formula needs its place and its text.
+    let itself = detail.starts_with(text) && !detail.contains("depends on itself");
+    let message = if itself { detail } else { format!("{place} ({text}): {detail}") };
     Error::malformed(message).help(format!("correct the configuration; the rule is in family {}", family.name))
 }
 

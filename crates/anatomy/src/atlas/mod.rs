@@ -16,6 +16,7 @@ use serde_json::Value as Json;
 
 pub use blueprint::{Blueprint, Expected};
 pub use family::Family;
+pub(crate) use scope::at as value_at;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::Metadata;
@@ -123,11 +124,27 @@ impl Atlas {
         let found = typed.iter().find(fits).or_else(|| typed.iter().find(|head| head.name == model_type));
         match found.or(typed.first()) {
             Some(head) => self.family(head.name),
-            None => match self.heads().find(|head| fits(&head)) {
-                Some(head) => self.family(head.name),
-                None => Err(unknown(model_type)),
-            },
+            None => Err(self.unknown_type(model_type, class)),
         }
+    }
+
+    /// A `model_type` that no family has, with what may have been meant.
+    fn unknown_type(&self, model_type: &str, class: &str) -> Error {
+        let heads: Vec<Head> = self.heads().collect();
+        let by_class = heads.iter().find(|head| head.classes.contains(&class));
+        let near = nearest(model_type, heads.iter().flat_map(|head| head.model_types.iter().copied()));
+        let help = match (by_class, near) {
+            (Some(head), _) => {
+                let name = head.name;
+                format!("its class {class} is that of family {name}: if it is one, try --set model_type={name}")
+            }
+            (None, Some(near)) => {
+                format!("the nearest by name is `{near}`; see docs/families.md for all, or add one with --atlas")
+            }
+            (None, None) => "see docs/families.md for all, or describe it in a file and name it with --atlas".into(),
+        };
+        let shown: String = model_type.chars().take(60).collect();
+        Error::new(ErrorKind::Unsupported, format!("the model family `{shown}` is not known")).help(help)
     }
 
     /// Everything that follows from a configuration.

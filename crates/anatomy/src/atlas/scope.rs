@@ -200,7 +200,7 @@ impl Scope {
 }
 
 /// The value at a dotted path.
-pub(super) fn at<'j>(json: &'j Json, path: &str) -> Option<&'j Json> {
+pub(crate) fn at<'j>(json: &'j Json, path: &str) -> Option<&'j Json> {
     path.split('.').try_fold(json, |value, word| value.as_object()?.get(word))
 }
 

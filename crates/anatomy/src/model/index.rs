@@ -62,3 +62,36 @@ pub(super) fn read(source: &Source) -> Result<Vec<String>> {
         .map_err(|error| Error::malformed(format!("not a weight index: {error}")).in_file(source.name()))?;
     Ok(index.weight_map.0)
 }
+
+/// All that an index says, for a comparison with the shards.
+#[derive(Debug)]
+pub struct WholeIndex {
+    /// Tensor and the shard that should hold it, in the index's order.
+    pub weight_map: Vec<(String, String)>,
+    /// `metadata.total_size` in bytes, where it is a number; some write a fraction.
+    pub total_size: Option<f64>,
+}
+
+/// Reads an index with the names of all tensors.
+///
+/// # Errors
+/// Where it is longer than any index, or no index.
+pub fn read_index(source: &Source) -> Result<WholeIndex> {
+    #[derive(Deserialize)]
+    struct Whole {
+        weight_map: serde_json::Map<String, serde_json::Value>,
+        metadata: Option<serde_json::Value>,
+    }
+    if source.len() > MAX_INDEX {
+        let message = format!("an index of {} bytes; the limit is {MAX_INDEX}", source.len());
+        return Err(Error::new(ErrorKind::Limit, message).in_file(source.name()));
+    }
+    let bytes = source.read(0..source.len())?;
+    let whole: Whole = serde_json::from_slice(&bytes)
+        .map_err(|error| Error::malformed(format!("not a weight index: {error}")).in_file(source.name()))?;
+    let shard = |value: serde_json::Value| value.as_str().unwrap_or_default().to_string();
+    Ok(WholeIndex {
+        weight_map: whole.weight_map.into_iter().map(|(tensor, value)| (tensor, shard(value))).collect(),
+        total_size: whole.metadata.and_then(|metadata| metadata.get("total_size")?.as_f64()),
+    })
+}

@@ -148,7 +148,9 @@ impl Blueprint {
             .filter(|row| row.role == Role::Experts && !row.buffer)
             .map(|row| match row.count as u64 {
                 1 => {
-                    let stacked = experts.and_then(|experts| experts.count).filter(|count| elements(&row.shape).is_multiple_of(*count));
+                    let stacked = experts
+                        .and_then(|experts| experts.count)
+                        .filter(|count| elements(&row.shape).is_multiple_of(*count));
                     (row.parameters(), stacked.unwrap_or(1))
                 }
                 count => (row.parameters(), count),
@@ -206,7 +208,11 @@ impl Blueprint {
         let others: Vec<String> = others.map(|(name, size)| format!("{} {name}", bytes(*size))).collect();
         page.section("size", &format!("{} in {} · {}", bytes(self.bytes), self.dtype, others.join(" · ")));
         let _ = writeln!(page.out);
-        if all { self.list(&mut page) } else { self.tree(&mut page) }
+        if all {
+            self.list(&mut page)
+        } else {
+            self.tree(&mut page)
+        }
         if !self.assumptions.is_empty() {
             let _ = writeln!(page.out);
             page.section("assumed", "defaults, since the configuration does not say:");
@@ -230,7 +236,8 @@ impl Blueprint {
     }
 
     fn changed(&self, page: &mut Page, changes: &Changes) {
-        let set: Vec<String> = changes.set.iter().map(|(key, value)| format!("{} = {}", safe(key), safe(value))).collect();
+        let set: Vec<String> =
+            changes.set.iter().map(|(key, value)| format!("{} = {}", safe(key), safe(value))).collect();
         let (before, after) = (changes.parameters_before, self.parameters.total);
         let mut line = format!("{}: ", set.join(", "));
         let _ = write!(line, "{} → {} parameters", parameters(before), paint(BOLD, parameters(after)));
@@ -279,7 +286,10 @@ impl Blueprint {
             let name = elide(name, names_width);
             let number = thousands(row.count as u64);
             let shape = format!("{:?}", row.shape);
-            let mut line = format!("{name:<names_width$}  {number:>digits$} × {shape:<16} {}", row.role.as_str().replace('_', "-"));
+            let mut line = format!(
+                "{name:<names_width$}  {number:>digits$} × {shape:<16} {}",
+                row.role.as_str().replace('_', "-")
+            );
             if let Some(reason) = row.optional {
                 let _ = write!(line, "  {}", paint(DIM, format!("(optional: {})", safe(reason))));
             }

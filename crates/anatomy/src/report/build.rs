@@ -36,7 +36,6 @@ impl Serialize for ByRole {
     }
 }
 
-
 impl Parameters {
     /// The total, and a bar for each role.
     pub(super) fn text(&self, page: &mut Page) {
@@ -62,8 +61,7 @@ impl Parameters {
             page.row(&format!("{name:<15}{bar} {share:>9} {:>9}", parameters(*count)));
         }
         let share = |roles: &[Role]| {
-            let sum: u64 =
-                self.by_role.0.iter().filter(|(role, _)| roles.contains(role)).map(|(_, n)| n).sum();
+            let sum: u64 = self.by_role.0.iter().filter(|(role, _)| roles.contains(role)).map(|(_, n)| n).sum();
             sum as f64 * 100.0 / total as f64
         };
         let feed_forward = share(&[Role::FeedForward, Role::Experts, Role::SharedExperts, Role::Router]);

@@ -5,6 +5,7 @@
 mod blueprint;
 mod build;
 mod bytes;
+mod check;
 mod identify;
 mod inspect;
 mod page;
@@ -14,6 +15,7 @@ pub mod units;
 
 pub use blueprint::Blueprint;
 pub use bytes::Bytes;
+pub use check::Check;
 pub use identify::{Identify, IdentifyEntry};
 pub use inspect::{Inspect, RULES};
 pub use tensors::{Order, Selection, TensorRow, Tensors};

@@ -1,0 +1,525 @@
+//! The tensors of a model against the blueprint of its configuration.
+//!
+//! A difference is told once, and as what it most likely is: one number of the configuration that explains every
+//! difference is one finding, not one for each tensor; a missing tensor beside an unknown one of its shape is a renamed
+//! one. What checkpoints carry beside their weights (scales, rotary tables, masks, next-token-prediction layers, a tied
+//! head stored again) is understood.
+
+use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
+use serde_json::Value as Json;
+
+use super::Check;
+use crate::analysis::{Analysis, NORM_MISSING, Row};
+use crate::atlas::{Atlas, Blueprint, Expected};
+use crate::dtype::Class;
+use crate::error::{ErrorKind, Result};
+use crate::finding::{Finding, Findings, Rule, Severity};
+use crate::model::Model;
+use crate::names::{Role, Stack};
+
+static TENSOR_MISSING: Rule = Rule {
+    name: "tensor-missing",
+    severity: Severity::Error,
+    why: "The configuration asks for a tensor that no file holds. Loaders stop, or initialise it at random and say so \
+          in a line that is easily missed.",
+    help: "fetch the model again, or use the configuration that belongs to these weights",
+};
+static TENSOR_UNEXPECTED: Rule = Rule {
+    name: "tensor-unexpected",
+    severity: Severity::Error,
+    why: "A tensor follows from no number of the configuration, and is none of the things that checkpoints are known to \
+          carry beside their weights. Loaders ignore it or stop.",
+    help: "use the configuration that belongs to these weights, or remove the tensor",
+};
+static TENSOR_SHAPE: Rule = Rule {
+    name: "tensor-shape",
+    severity: Severity::Error,
+    why: "A tensor has another shape than the configuration gives it, so it cannot be loaded into the model.",
+    help: "use the configuration that belongs to these weights",
+};
+static TENSOR_RENAMED: Rule = Rule {
+    name: "tensor-renamed",
+    severity: Severity::Error,
+    why: "A tensor that the configuration asks for is missing, and one that nothing asks for has its shape. Loaders go \
+          by names, so both count as wrong.",
+    help: "give the tensor its name back, or load with the program that named it so",
+};
+static FAMILY_UNKNOWN: Rule = Rule {
+    name: "family-unknown",
+    severity: Severity::Note,
+    why: "The atlas does not know this family, so the tensors were compared with each other, but not with what the \
+          configuration asks for.",
+    help: "describe the family in a file and name it with --atlas",
+};
+static CONFIG_IMPOSSIBLE: Rule = Rule {
+    name: "config-impossible",
+    severity: Severity::Error,
+    why: "The numbers of the configuration cannot be true together, so no program can build the model from them.",
+    help: "fetch the configuration again, or correct the number",
+};
+static CONFIG_NUMBER_WRONG: Rule = Rule {
+    name: "config-number-wrong",
+    severity: Severity::Error,
+    why: "One number of the configuration is not that of the weights: with another one every tensor fits. Loaders stop, \
+          or build the model that the configuration describes and leave weights unused.",
+    help: "fetch configuration and weights from the same place and revision, or correct the number",
+};
+static HEAD_STORED_AGAIN: Rule = Rule {
+    name: "head-stored-again",
+    severity: Severity::Note,
+    why: "The configuration says that the output head is the token embedding, and the file holds a head all the same. \
+          Loaders ignore it; it takes room.",
+    help: "nothing to do; saving the model again leaves it out",
+};
+static TABLES_STORED: Rule = Rule {
+    name: "tables-stored",
+    severity: Severity::Note,
+    why: "The files hold tables that loaders compute themselves (rotary frequencies, causal masks, position ids), as \
+          older versions saved them.",
+    help: "nothing to do",
+};
+static NAMES_PREFIXED: Rule = Rule {
+    name: "names-prefixed",
+    severity: Severity::Warning,
+    why: "All names differ from those that the configuration leads to by one prefix, which a wrapper of training added \
+          or another class of the same model took off. Some loaders undo that, others find nothing.",
+    help: "save the model without its wrapper if a loader finds no weights",
+};
+static VOCABULARY_PADDED: Rule = Rule {
+    name: "vocabulary-padded",
+    severity: Severity::Note,
+    why: "The embedding has some rows more than the configuration states, up to a round number that suits the hardware.",
+    help: "nothing to do, unless a loader insists on the stated size",
+};
+
+/// The rules of this module.
+pub(super) const RULES: &[&Rule] = &[
+    &TENSOR_MISSING,
+    &TENSOR_UNEXPECTED,
+    &TENSOR_SHAPE,
+    &TENSOR_RENAMED,
+    &FAMILY_UNKNOWN,
+    &CONFIG_IMPOSSIBLE,
+    &CONFIG_NUMBER_WRONG,
+    &HEAD_STORED_AGAIN,
+    &TABLES_STORED,
+    &NAMES_PREFIXED,
+    &VOCABULARY_PADDED,
+];
+
+/// Blueprints that are built in search of the number that is wrong.
+const MOST_TRIALS: usize = 400;
+/// Tensors in all of them together.
+const MOST_TRIED: usize = 20_000_000;
+
+/// Compares, and adds what was found.
+pub(super) fn check(analysis: &Analysis, atlas: &Atlas, check: &mut Check) {
+    let model = analysis.model;
+    if analysis.rows.is_empty() {
+        check.not_compared = Some("there are no tensors to compare".to_string());
+        return;
+    }
+    if analysis.rows.iter().all(|row| row.part.role == Role::Adapter || row.logical.side) {
+        check.not_compared = Some("an adapter holds what is added to a model, not the model".to_string());
+        return;
+    }
+    let Some(blueprint) = blueprint(model, None, atlas) else {
+        check.not_compared = Some("neither a configuration nor metadata says what should be there".to_string());
+        return;
+    };
+    let blueprint = match blueprint {
+        Ok(blueprint) => blueprint,
+        Err(error) if error.kind() == ErrorKind::Unsupported => {
+            check.not_compared = Some(error.message().to_string());
+            check.findings.push(Finding::new(&FAMILY_UNKNOWN, error.message()));
+            return;
+        }
+        Err(error) => {
+            check.not_compared = Some(error.message().to_string());
+            check.findings.push(Finding::new(&CONFIG_IMPOSSIBLE, error.message()));
+            return;
+        }
+    };
+    check.family = Some(blueprint.family.clone());
+    let mut held = Held::new(analysis);
+    let mut findings = Findings::new();
+    if let Some((message, renamed)) = prefixed(&blueprint, &held) {
+        held.names = renamed;
+        findings.push(Finding::new(&NAMES_PREFIXED, message));
+    }
+    let mut differences = compare(&blueprint, &held, model.is_incomplete());
+    if differences.are_many()
+        && let Some((finding, rest)) = one_number(model, atlas, &blueprint, &held, &differences)
+    {
+        findings.push(finding);
+        differences = rest;
+    }
+    check.explained = differences.explained;
+    tell(&differences, &held, &mut findings);
+    check.findings.extend(findings.finish());
+}
+
+/// The blueprint of a model, with one key of its configuration changed where that is asked for.
+fn blueprint(model: &Model, change: Option<(&str, &Json)>, atlas: &Atlas) -> Option<Result<Blueprint>> {
+    if let Some(file) = model.gguf() {
+        let metadata = &file.container.metadata;
+        return match change {
+            None => Some(atlas.blueprint_of_gguf(metadata)),
+            Some(_) => None,
+        };
+    }
+    let config = model.config.as_ref()?;
+    let Some((key, value)) = change else { return Some(atlas.blueprint(config)) };
+    let mut config = config.clone();
+    let mut place = &mut config;
+    for word in key.split('.') {
+        place = place.get_mut(word)?;
+    }
+    *place = value.clone();
+    Some(atlas.blueprint(&config))
+}
+
+/// The tensors that are there, by name.
+struct Held<'m> {
+    rows: &'m [Row<'m>],
+    /// Names, and for packed weights the name of what they stand for, with the index of the row.
+    names: HashMap<String, usize>,
+}
+
+/// Words that end the name of a packed weight, and what ends the name of what it stands for.
+const PACKED: [(&str, &str); 8] = [
+    (".qweight", ".weight"),
+    (".weight_packed", ".weight"),
+    (".weight_quantized", ".weight"),
+    (".W_q", ".weight"),
+    ("_blocks", ""),
+    (".codes", ".weight"),
+    (".weight._data", ".weight"),
+    (".base_layer.weight", ".weight"),
+];
+
+impl<'m> Held<'m> {
+    fn new(analysis: &'m Analysis) -> Self {
+        let mut names = HashMap::with_capacity(analysis.rows.len());
+        for (index, row) in analysis.rows.iter().enumerate() {
+            let name = row.tensor.name.as_str();
+            if row.part.stack == Stack::Training {
+                continue;
+            }
+            if row.logical.scheme.is_some() && !row.logical.side {
+                let plain = PACKED.iter().find_map(|(end, plain)| Some(format!("{}{plain}", name.strip_suffix(end)?)));
+                if let Some(plain) = plain {
+                    names.entry(plain).or_insert(index);
+                }
+            }
+            names.insert(name.to_string(), index);
+        }
+        Held { rows: &analysis.rows, names }
+    }
+
+    fn row(&self, name: &str) -> Option<(usize, &'m Row<'m>)> {
+        let index = *self.names.get(name)?;
+        Some((index, self.rows.get(index)?))
+    }
+}
+
+/// What differs between a blueprint and the tensors that are there.
+#[derive(Default)]
+struct Differences<'b> {
+    /// Name and shape.
+    missing: Vec<(String, &'b Expected)>,
+    /// Index of the row, and what was expected.
+    shapes: Vec<(usize, &'b Expected)>,
+    /// Indices of rows that nothing explains.
+    extra: Vec<usize>,
+    /// Indices of rows that are understood, but worth a word.
+    tables: Vec<usize>,
+    head: Option<usize>,
+    padded: Vec<(usize, u64)>,
+    explained: usize,
+}
+
+impl Differences<'_> {
+    fn count(&self) -> usize {
+        self.missing.len() + self.shapes.len() + self.extra.len()
+    }
+
+    /// Whether one number of the configuration may be behind them all.
+    fn are_many(&self) -> bool {
+        self.count() > 1 || !self.shapes.is_empty()
+    }
+}
+
+/// `partly`: files are missing, so absent tensors are no news.
+fn compare<'b>(blueprint: &'b Blueprint, held: &Held, partly: bool) -> Differences<'b> {
+    let mut out = Differences::default();
+    let mut used: HashSet<usize> = HashSet::with_capacity(held.rows.len());
+    for row in &blueprint.tensors {
+        for number in 0..row.count {
+            let name = row.name(number);
+            let mut found = held.row(&name);
+            if found.is_none() {
+                found = row.aliases(number).iter().find_map(|alias| held.row(alias));
+            }
+            let Some((index, actual)) = found else {
+                if row.optional.is_none() && !partly {
+                    out.missing.push((name, row));
+                }
+                continue;
+            };
+            used.insert(index);
+            let shape = actual.logical_shape();
+            // A packed weight whose shape is not known stands for what was asked for.
+            let unknown = actual.logical.scheme.is_some() && actual.logical.shape.is_none();
+            if *shape == *row.shape || unknown || squeezed(shape) == squeezed(&row.shape) {
+                out.explained += 1;
+            } else if let Some(rows) = padding(row, shape) {
+                out.explained += 1;
+                out.padded.push((index, rows));
+            } else {
+                out.shapes.push((index, row));
+            }
+        }
+    }
+    let embedding = blueprint.tensors.iter().find(|row| row.role == Role::Embedding && row.shape.len() == 2);
+    for (index, row) in held.rows.iter().enumerate() {
+        if used.contains(&index) || row.part.stack == Stack::Training {
+            continue;
+        }
+        let table = row.part.buffer || (row.tensor.dtype.class() != Class::Float && row.logical.scheme.is_none());
+        let name = row.tensor.name.as_str();
+        match () {
+            () if row.part.buffer => out.tables.push(index),
+            () if row.logical.side || row.part.stack == Stack::NextToken || row.part.role == Role::Adapter => {}
+            () if table => out.tables.push(index),
+            () if row.part.role == Role::Head
+                && embedding.is_some_and(|embedding| *embedding.shape == *row.logical_shape()) =>
+            {
+                out.head = Some(index);
+            }
+            // GPTQ gives every layer that it packs a bias.
+            () if name
+                .strip_suffix(".bias")
+                .is_some_and(|base| held.names.contains_key(&format!("{base}.qweight"))) => {}
+            () => out.extra.push(index),
+        }
+    }
+    out
+}
+
+/// A shape without its dimensions of 1.
+fn squeezed(shape: &[u64]) -> Vec<u64> {
+    shape.iter().copied().filter(|size| *size != 1).collect()
+}
+
+/// How many rows a vocabulary was padded by, where that is what it looks like.
+fn padding(expected: &Expected, shape: &[u64]) -> Option<u64> {
+    if !matches!(expected.role, Role::Embedding | Role::Head) {
+        return None;
+    }
+    let ([wanted, columns @ ..], [rows, others @ ..]) = (&*expected.shape, shape) else { return None };
+    let more = rows.checked_sub(*wanted)?;
+    (columns == others && *wanted >= 1000 && more < 1024 && rows.is_multiple_of(64)).then_some(more)
+}
+
+/// Where all names differ by one prefix: in words, and the names as the blueprint has them.
+fn prefixed(blueprint: &Blueprint, held: &Held) -> Option<(String, HashMap<String, usize>)> {
+    let sample: Vec<String> =
+        blueprint.tensors.iter().filter(|row| row.optional.is_none()).map(|row| row.name(0)).take(400).collect();
+    let known = |name: &String| held.names.contains_key(name);
+    if sample.is_empty() || sample.iter().filter(|name| known(name)).count() * 2 > sample.len() {
+        return None;
+    }
+    // Longest common ends, by the last words of names.
+    let mut votes: HashMap<(String, bool), usize> = HashMap::new();
+    let first = sample.iter().find(|name| name.contains(".0.")).or(sample.first())?;
+    for actual in held.names.keys() {
+        if let Some(prefix) = actual.strip_suffix(first.as_str()).filter(|prefix| prefix.ends_with('.')) {
+            votes.insert((prefix.to_string(), true), 0);
+        } else if let Some(prefix) = first.strip_suffix(actual.as_str()).filter(|prefix| prefix.ends_with('.')) {
+            votes.insert((prefix.to_string(), false), 0);
+        }
+    }
+    for ((prefix, added), count) in &mut votes {
+        let as_held = |name: &String| match added {
+            true => Some(format!("{prefix}{name}")),
+            false => Some(name.strip_prefix(prefix.as_str()).unwrap_or(name).to_string()),
+        };
+        *count = sample.iter().filter_map(as_held).filter(known).count();
+    }
+    let ((prefix, added), count) = votes.into_iter().max_by_key(|(_, count)| *count)?;
+    if count * 10 < sample.len() * 9 {
+        return None;
+    }
+    let renamed = held.names.iter().map(|(name, index)| match added {
+        true => (name.strip_prefix(prefix.as_str()).unwrap_or(name).to_string(), *index),
+        false if sample.contains(name) => (name.clone(), *index),
+        false => (format!("{prefix}{name}"), *index),
+    });
+    let message = match added {
+        true => format!("all names begin with {prefix:?}, which the model's own class does not write"),
+        false => format!("all names lack {prefix:?}, with which the model's own class writes them"),
+    };
+    Some((message, renamed.collect()))
+}
+
+/// The numbers of the configuration that, changed alone, explain the differences.
+fn one_number<'b>(
+    model: &Model,
+    atlas: &Atlas,
+    blueprint_before: &'b Blueprint,
+    held: &Held,
+    before: &Differences<'b>,
+) -> Option<(Finding, Differences<'b>)> {
+    let config = model.config.as_ref().filter(|_| model.gguf().is_none())?;
+    let partly = model.is_incomplete();
+    let budget = MOST_TRIED / blueprint_before.count().max(1);
+    let mut trials = MOST_TRIALS.min(budget);
+    // Sizes that the tensors have: where shapes differ, and how many layers and experts there are.
+    let mut sizes: Vec<u64> = Vec::new();
+    let mut ratios: Vec<(u64, u64)> = Vec::new();
+    for (index, expected) in &before.shapes {
+        let Some(row) = held.rows.get(*index) else { continue };
+        for (actual, wanted) in row.logical_shape().iter().zip(expected.shape.iter()) {
+            if actual != wanted {
+                sizes.push(*actual);
+                ratios.push((*actual, *wanted));
+            }
+        }
+    }
+    let most = |number: &dyn Fn(&Row) -> Option<u32>| held.rows.iter().filter_map(number).max();
+    let main =
+        |row: &Row| row.part.layer.filter(|_| matches!(row.part.stack, Stack::Main | Stack::Encoder | Stack::Vision));
+    sizes.extend(most(&main).map(|layer| u64::from(layer) + 1));
+    sizes.extend(most(&|row| row.part.expert).map(|expert| u64::from(expert) + 1));
+    sizes.extend(
+        held.rows
+            .iter()
+            .filter(|row| row.part.role == Role::Router)
+            .filter_map(|row| row.logical_shape().first().copied()),
+    );
+    sizes.sort_unstable();
+    sizes.dedup();
+    ratios.sort_unstable();
+    ratios.dedup();
+    let mut fitting: Vec<(String, Json, Json)> = Vec::new();
+    let mut keys = blueprint_before.keys.clone();
+    keys.sort_unstable();
+    keys.dedup();
+    for key in keys {
+        let Some(stated) = crate::atlas::value_at(config, &key) else { continue };
+        let mut values: Vec<Json> = Vec::new();
+        match stated {
+            Json::Bool(value) => values.push(Json::Bool(!value)),
+            Json::Number(number) => {
+                let Some(number) = number.as_u64() else { continue };
+                let scaled = ratios.iter().filter_map(|(actual, wanted)| {
+                    let product = number.checked_mul(*actual)?;
+                    product.is_multiple_of(*wanted).then(|| product / wanted)
+                });
+                let nearby = [number.checked_add(1), number.checked_sub(1)].into_iter().flatten();
+                let mut all: Vec<u64> = scaled.chain(sizes.iter().copied().take(24)).chain(nearby).collect();
+                all.retain(|value| *value != number);
+                all.sort_unstable();
+                all.dedup();
+                values.extend(all.into_iter().map(Json::from));
+            }
+            _ => continue,
+        }
+        for value in values {
+            if trials == 0 {
+                break;
+            }
+            trials -= 1;
+            let Some(Ok(other)) = blueprint(model, Some((&key, &value)), atlas) else { continue };
+            if compare(&other, held, partly).count() == 0 {
+                fitting.push((key, stated.clone(), value));
+                break;
+            }
+        }
+    }
+    let (key, stated, value) = fitting.first()?;
+    let mut message = format!("{key} is {stated} in the configuration, but the tensors are those of {value}");
+    for (key, stated, value) in fitting.iter().skip(1).take(2) {
+        message.push_str(&format!(" (or {key} is {stated} and should be {value})"));
+    }
+    let count = before.count();
+    let fit = if count == 1 { "tensor does" } else { "tensors do" };
+    message.push_str(&format!("; {count} {fit} not fit as it stands"));
+    let finding = Finding::new(&CONFIG_NUMBER_WRONG, message);
+    // Under the right number nothing differs; what is odd all the same was found already.
+    let rest = Differences {
+        tables: before.tables.clone(),
+        head: before.head,
+        explained: held.rows.len(),
+        ..Differences::default()
+    };
+    Some((finding, rest))
+}
+
+/// Differences as findings, the worst first.
+fn tell(differences: &Differences, held: &Held, findings: &mut Findings) {
+    let mut extra: Vec<usize> = differences.extra.clone();
+    let name = |index: usize| held.rows.get(index).map(|row| row.tensor.name.as_str()).unwrap_or_default();
+    let mut missing: Vec<&(String, &Expected)> = differences.missing.iter().collect();
+    missing.sort_by_key(|(_, row)| row.role != Role::Norm);
+    let mut absent = Vec::new();
+    for (wanted, row) in missing {
+        let same_shape =
+            |index: &usize| held.rows.get(*index).is_some_and(|other| *other.logical_shape() == *row.shape);
+        let alike: Vec<&str> =
+            extra.iter().filter(|index| same_shape(index)).take(1000).map(|index| name(*index)).collect();
+        let best = match alike.as_slice() {
+            [] => None,
+            [one] if extra.len() == 1 => Some(*one),
+            _ => crate::atlas::nearest(wanted, alike.iter().copied()),
+        };
+        match best.and_then(|best| extra.iter().position(|index| name(*index) == best)) {
+            Some(place) => {
+                let found = name(extra.remove(place)).to_string();
+                let message = format!("{wanted} is missing, and {found}, which nothing asks for, has its shape");
+                findings.push(Finding::new(&TENSOR_RENAMED, message).tensor(found));
+            }
+            None => absent.push((wanted, row)),
+        }
+    }
+    for (wanted, row) in absent {
+        let rule = if row.role == Role::Norm { &NORM_MISSING } else { &TENSOR_MISSING };
+        let mut message = format!("{wanted} {:?} is missing", row.shape);
+        if row.role == Role::Head {
+            message.push_str(", unless the head is meant to be the embedding (tie_word_embeddings)");
+        }
+        findings.push(Finding::new(rule, message).tensor(wanted.as_str()));
+    }
+    for (index, expected) in &differences.shapes {
+        let Some(row) = held.rows.get(*index) else { continue };
+        let shape = row.logical_shape();
+        let mut sorted = (shape.to_vec(), expected.shape.to_vec());
+        sorted.0.sort_unstable();
+        sorted.1.sort_unstable();
+        let transposed = if sorted.0 == sorted.1 { ": it was transposed" } else { "" };
+        let message = format!("{} is {shape:?}, not {:?}{transposed}", row.tensor.name, expected.shape);
+        findings.push(Finding::new(&TENSOR_SHAPE, message).tensor(row.tensor.name.as_str()));
+    }
+    for index in extra {
+        let Some(row) = held.rows.get(index) else { continue };
+        let message =
+            format!("{} {:?} follows from nothing in the configuration", row.tensor.name, row.logical_shape());
+        findings.push(Finding::new(&TENSOR_UNEXPECTED, message).tensor(row.tensor.name.as_str()));
+    }
+    if let Some(index) = differences.head {
+        let message = format!("{} is stored, though the head is the embedding", name(index));
+        findings.push(Finding::new(&HEAD_STORED_AGAIN, message).tensor(name(index)));
+    }
+    if let Some(first) = differences.tables.first() {
+        let message = match differences.tables.len() {
+            1 => format!("{} is a table that loaders compute themselves", name(*first)),
+            count => format!("{count} tables that loaders compute themselves are stored, the first {}", name(*first)),
+        };
+        findings.push(Finding::new(&TABLES_STORED, message).tensor(name(*first)));
+    }
+    if let Some((index, more)) = differences.padded.first() {
+        let message = format!("{} has {more} rows more than the stated vocabulary, up to a round number", name(*index));
+        findings.push(Finding::new(&VOCABULARY_PADDED, message).tensor(name(*index)));
+    }
+}
