@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anatomy::atlas::{Atlas, nearest};
+use anatomy::atlas::nearest;
 use anatomy::dtype::DType;
 use anatomy::metadata::{Metadata, Value};
 use anatomy::model::{Model, read_json};
@@ -12,6 +12,7 @@ use anatomy::source::Source;
 use anatomy::{Error, ErrorKind};
 use serde_json::Value as Json;
 
+use crate::atlas::AtlasArg;
 use crate::model::local;
 use crate::output::{Failure, Output};
 
@@ -48,9 +49,8 @@ pub struct Args {
     /// List every tensor on a line of its own
     #[arg(long, conflicts_with = "json")]
     all: bool,
-    /// Add a family, or a folder of them, to those that are known
-    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::AnyPath)]
-    atlas: Vec<PathBuf>,
+    #[command(flatten)]
+    atlas: AtlasArg,
 }
 
 fn assignment(text: &str) -> Result<(String, Json), &'static str> {
@@ -69,7 +69,7 @@ fn dtype(text: &str) -> Result<DType, &'static str> {
 
 /// Runs the command.
 pub fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
-    let atlas = atlas(&args.atlas)?;
+    let atlas = args.atlas.open()?;
     let shown = args.path.display().to_string();
     let configuration = configuration(&args.path)?;
     let build = |configuration: &Configuration| {
@@ -126,7 +126,10 @@ impl Configuration {
             Configuration::Gguf(metadata) => {
                 let key = gguf_key(metadata, path);
                 return match metadata_value(&value) {
-                    Some(value) => Ok(metadata.set(&key, value)),
+                    Some(value) => {
+                        metadata.set(&key, value);
+                        Ok(())
+                    }
                     None => Err(Error::new(
                         ErrorKind::Usage,
                         format!("{path} of a GGUF must be a number, a truth or a text"),
@@ -193,43 +196,10 @@ fn configuration(path: &Path) -> Result<Configuration, Error> {
     }
     // A file of another name that was meant as a configuration fails with the reason why it is none.
     let source = Source::open(path)?;
-    if source.len() > 0 && source.read(0..1)?.as_slice() == b"{" {
+    if !source.is_empty() && source.read(0..1)?.as_slice() == b"{" {
         return read_json(&source).map(Configuration::Json);
     }
     Err(Error::new(ErrorKind::Unsupported, "neither a configuration nor a GGUF is there")
         .in_file(path.display().to_string())
         .help("name a config.json, a params.json, a GGUF, or a folder that holds one"))
-}
-
-/// The library's families and those in the files and folders that the user names.
-pub fn atlas(paths: &[PathBuf]) -> Result<Atlas, Error> {
-    let mut atlas = Atlas::new();
-    for path in paths {
-        if !path.is_dir() {
-            add(&mut atlas, "", path)?;
-            continue;
-        }
-        for (folder, prefix) in [(path.clone(), ""), (path.join("gguf"), "gguf/")] {
-            if !prefix.is_empty() && !folder.is_dir() {
-                continue;
-            }
-            let shown = folder.display().to_string();
-            let entries = std::fs::read_dir(&folder).map_err(|error| Error::io(&*shown, &error))?;
-            let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-            files.retain(|file| file.extension().is_some_and(|extension| extension == "toml"));
-            files.sort();
-            files.iter().try_for_each(|file| add(&mut atlas, prefix, file))?;
-        }
-    }
-    Ok(atlas)
-}
-
-fn add(atlas: &mut Atlas, prefix: &str, file: &Path) -> Result<(), Error> {
-    let shown = file.display().to_string();
-    let text = std::fs::read_to_string(file).map_err(|error| Error::io(&*shown, &error))?;
-    let name = file.file_stem().unwrap_or_default().to_string_lossy();
-    // A family of llama.cpp's own is known by the folder that it is in.
-    let inside = file.parent().and_then(|folder| folder.file_name()).is_some_and(|folder| folder == "gguf");
-    let prefix = if inside { "gguf/" } else { prefix };
-    atlas.add(&format!("{prefix}{name}"), &text).map_err(|error| error.in_file(&*shown))
 }

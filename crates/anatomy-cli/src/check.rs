@@ -1,6 +1,5 @@
 //! `anatomy check`: is it whole and consistent.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anatomy::Severity;
@@ -9,7 +8,7 @@ use anatomy::check::check;
 use anatomy::report::Check;
 use clap::ValueEnum;
 
-use crate::blueprint::atlas;
+use crate::atlas::AtlasArg;
 use crate::model::ModelArg;
 use crate::output::{Failure, Output};
 
@@ -39,9 +38,8 @@ pub struct Args {
     /// Least severity that makes the exit status 1
     #[arg(long, value_enum, value_name = "LEVEL", default_value_t)]
     fail_on: Level,
-    /// Add a family, or a folder of them, to those that are known
-    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::AnyPath)]
-    atlas: Vec<PathBuf>,
+    #[command(flatten)]
+    atlas: AtlasArg,
 }
 
 /// Severities, as they are typed.
@@ -58,7 +56,7 @@ enum Level {
 
 /// Runs the command.
 pub fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
-    let atlas = atlas(&args.atlas)?;
+    let atlas = args.atlas.open()?;
     let model = args.model.open()?;
     let analysis = Analysis::new(&model);
     let report = Check::new(&analysis, check(&analysis, &atlas));

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anatomy::analysis::Analysis;
 use anatomy::report::Inspect;
 
+use crate::atlas::AtlasArg;
 use crate::model::ModelArg;
 use crate::output::{Failure, Output};
 
@@ -29,13 +30,15 @@ const AFTER: &str = "\
 pub struct Args {
     #[command(flatten)]
     model: ModelArg,
+    #[command(flatten)]
+    atlas: AtlasArg,
 }
 
 /// Runs the command.
 pub fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
     let model = args.model.open()?;
     let analysis = Analysis::new(&model);
-    let report = Inspect::new(&analysis);
+    let report = Inspect::new(&analysis, &args.atlas.open()?);
     if output.json {
         output.document(&report)?
     } else {

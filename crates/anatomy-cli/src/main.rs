@@ -1,6 +1,7 @@
 //! The `anatomy` command: open any LLM file and see what every byte of it is for.
 
 mod args;
+mod atlas;
 mod blueprint;
 mod bytes;
 mod check;

@@ -28,7 +28,7 @@ fn open(name: &str) -> Model {
 #[test]
 fn inspect_of_a_folder_fits_on_a_screen_of_80_columns() {
     let model = open("tiny-llama");
-    let text = plain(&Inspect::new(&Analysis::new(&model)).text(80));
+    let text = plain(&Inspect::new(&Analysis::new(&model), &Atlas::new()).text(80));
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     assert!(text.lines().count() <= 40, "{text}");
     insta::assert_snapshot!(text);
@@ -37,7 +37,7 @@ fn inspect_of_a_folder_fits_on_a_screen_of_80_columns() {
 #[test]
 fn inspect_of_a_gguf() {
     let model = open("tiny-llama.gguf");
-    insta::assert_snapshot!(plain(&Inspect::new(&Analysis::new(&model)).text(100)));
+    insta::assert_snapshot!(plain(&Inspect::new(&Analysis::new(&model), &Atlas::new()).text(100)));
 }
 
 #[test]

@@ -249,11 +249,7 @@ impl Builder<'_> {
         self.family(&inner, &inner_scope, depth + 1)?;
         let added = self.tensors.split_off(start);
         for mut tensor in added {
-            let rename = |name: Name| {
-                let renamed = include.renames.iter().find_map(|(from, to)| name.with_prefix(from, to));
-                renamed.unwrap_or(name)
-            };
-            tensor.name = rename(tensor.name);
+            tensor.name = tensor.name.renamed(&include.renames);
             let name = tensor.name(0);
             let left_out = include.without.iter().any(|without| match without.strip_suffix('*') {
                 Some(prefix) => name.starts_with(prefix),
@@ -262,7 +258,7 @@ impl Builder<'_> {
             if left_out {
                 continue;
             }
-            tensor.aliases = tensor.aliases.into_iter().map(rename).collect();
+            tensor.aliases = tensor.aliases.into_iter().map(|alias| alias.renamed(&include.renames)).collect();
             tensor.role = include.role.map_or(tensor.role, |word| word.0);
             self.tensors.push(tensor);
         }
@@ -482,7 +478,7 @@ impl Line<'_> {
 }
 
 /// The dimensions of a shape: what stands between commas that are outside of parentheses.
-fn dimensions(shape: &str) -> impl Iterator<Item = &str> {
+pub(super) fn dimensions(shape: &str) -> impl Iterator<Item = &str> {
     let mut depth = 0i32;
     shape
         .split(move |c| {
@@ -562,6 +558,11 @@ impl Name {
         let text = format!("{to}{}", first.0.strip_prefix(from)?);
         let pieces = std::iter::once((text, first.1)).chain(rest.iter().cloned()).collect();
         Some(Name { pieces, len: self.len + to.len() })
+    }
+
+    /// The same name with the first of these beginnings that it has exchanged.
+    fn renamed(self, beginnings: &[(String, String)]) -> Name {
+        beginnings.iter().find_map(|(from, to)| self.with_prefix(from, to)).unwrap_or(self)
     }
 
     /// The name in one turn of the inner loops, of which the last turns fastest.

@@ -6,6 +6,7 @@
 mod blueprint;
 mod expression;
 mod family;
+mod matching;
 mod metadata;
 mod scope;
 

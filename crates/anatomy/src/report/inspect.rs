@@ -12,6 +12,7 @@ use super::tensors::by_dtype;
 use super::units::{bytes, count, elide, parameters, percent, safe, thousands};
 use crate::analysis::{Analysis, norms_missing};
 use crate::architecture::{self, Architecture, Evidence};
+use crate::atlas::Atlas;
 use crate::cache::KvCache;
 use crate::finding::{Finding, Severity};
 use crate::ledger::Kind;
@@ -83,7 +84,7 @@ struct DtypeEntry {
 
 impl Inspect {
     /// Looks at a model as a whole.
-    pub fn new(analysis: &Analysis) -> Self {
+    pub fn new(analysis: &Analysis, atlas: &Atlas) -> Self {
         let model = analysis.model;
         let witnesses: Vec<_> =
             analysis.rows.iter().map(|row| (row.tensor.name.as_str(), row.logical_shape(), row.part)).collect();
@@ -92,8 +93,15 @@ impl Inspect {
         let partly = model.is_incomplete() && model.config.is_some();
         let tensors = if partly { &[] } else { witnesses.as_slice() };
         let evidence = Evidence { config: model.config.as_ref(), gguf, tensors };
-        let (architecture, (missing, budget)) =
+        let (mut architecture, (missing, budget)) =
             rayon::join(|| architecture::read(&evidence), || (norms_missing(analysis), Budget::of(model)));
+        if architecture.family.is_none() && model.config.is_none() && !model.is_incomplete() {
+            architecture.candidates = atlas.candidates(&witnesses);
+            if let [only] = architecture.candidates.as_slice() {
+                architecture.family = Some(only.clone());
+                architecture.evidence.insert("family", "names and shapes of all tensors".to_string());
+            }
+        }
 
         let total = analysis.total();
         let by_role = analysis.by_role();
