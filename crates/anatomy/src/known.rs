@@ -32,8 +32,13 @@ pub fn find(architecture: &Architecture) -> Option<Known> {
         attention.kv_heads.unwrap_or(0),
         experts.unwrap_or(0),
     ];
-    let same: Vec<(&String, u64)> =
-        table.iter().filter_map(|(name, [body @ .., words])| (*body == wanted).then_some((name, *words))).collect();
+    let same: Vec<(&String, u64)> = table
+        .iter()
+        .filter(|(_, (family, _))| {
+            architecture.family.as_ref() == Some(family) || architecture.candidates.contains(family)
+        })
+        .filter_map(|(name, (_, [body @ .., words]))| (*body == wanted).then_some((name, *words)))
+        .collect();
     let exact = same.iter().find(|(_, words)| *words == vocabulary);
     let (name, words) = exact.or(same.first())?;
     let differs = match *words == vocabulary {
