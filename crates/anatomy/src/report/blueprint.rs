@@ -163,7 +163,8 @@ impl Blueprint {
             })
             .collect();
         let active = match experts.and_then(|experts| experts.active) {
-            Some(active) => architecture::active_parameters(total, &routed, active),
+            // A router's correction is stored with the numbers, but multiplies nothing.
+            Some(active) => architecture::active_parameters(total.saturating_sub(buffers), &routed, active),
             None => routed.is_empty().then_some(total),
         };
         let kv_cache = architecture.cache.summary(architecture.context_length);

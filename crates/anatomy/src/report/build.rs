@@ -118,7 +118,7 @@ impl Meaning {
     pub(super) fn text(&self, page: &mut Page) {
         for rope in &self.positions {
             let of = if rope.layers == "all" { String::new() } else { format!("{}: ", safe(&rope.layers)) };
-            let longest = rope.longest_wavelength.map_or("for ever".to_string(), |w| tokens(w));
+            let longest = rope.longest_wavelength.map_or("for ever".to_string(), tokens);
             let mut line = format!(
                 "{of}{} pairs come round in {} to {longest} tokens",
                 rope.pairs,
