@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anatomy::atlas::nearest;
 use anatomy::dtype::DType;
+use anatomy::explain::growth;
 use anatomy::metadata::{Metadata, Value};
 use anatomy::model::{Model, read_json};
 use anatomy::report::Blueprint;
@@ -49,6 +50,9 @@ pub struct Args {
     /// List every tensor on a line of its own
     #[arg(long, conflicts_with = "json")]
     all: bool,
+    /// Show how the parameters follow each number of the configuration
+    #[arg(long)]
+    growth: bool,
     #[command(flatten)]
     atlas: AtlasArg,
 }
@@ -81,14 +85,14 @@ pub fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
         let (family, keys) = (blueprint.family.clone(), blueprint.keys.clone());
         Ok::<_, Error>((Blueprint::new(&shown, blueprint, config, metadata, args.dtype), family, keys))
     };
-    let report = if args.set.is_empty() {
+    let mut asked = configuration.clone();
+    let mut report = if args.set.is_empty() {
         build(&configuration)?.0
     } else {
-        let mut changed = configuration.clone();
         for (key, value) in &args.set {
-            changed.set(key, value.clone())?;
+            asked.set(key, value.clone())?;
         }
-        let (mut report, family, keys) = build(&changed)?;
+        let (mut report, family, keys) = build(&asked)?;
         let unread = args.set.iter().find(|(key, _)| !keys.contains(key) && !configuration.states(key));
         if let Some((key, _)) = unread {
             let message = format!("neither the configuration nor family {family} has a key {key}");
@@ -103,6 +107,13 @@ pub fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
         }
         report
     };
+    if args.growth {
+        let Configuration::Json(config) = &asked else {
+            let message = "--growth needs a configuration; a GGUF states numbers of a finished model";
+            return Err(Error::new(ErrorKind::Usage, message).help("name a config.json").into());
+        };
+        report.growth = growth::explain(&atlas, config).map_err(|error| error.in_file(&*shown))?;
+    }
     if output.json {
         output.document(&report)?
     } else {

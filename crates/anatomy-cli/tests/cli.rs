@@ -122,10 +122,12 @@ fn help_and_version_are_answers() {
         assert!(!stdout(&output).contains('\x1b'), "{arguments}");
     }
     let help = run(folder.path(), ["--help"]);
-    for there in ["inspect", "identify", "tensors", "bytes", "completions", "Examples:", "Exit status:"] {
+    for there in
+        ["inspect", "identify", "tensors", "bytes", "blueprint", "check", "completions", "Examples:", "Exit status:"]
+    {
         assert!(stdout(&help).contains(there), "{there}");
     }
-    for not_built in ["blueprint", "memory", "scan", "convert", "serve"] {
+    for not_built in ["memory", "scan", "convert", "serve"] {
         assert!(!stdout(&help).contains(not_built), "{not_built}");
     }
     assert_eq!(stdout(&run(folder.path(), ["--version"])), concat!("anatomy ", env!("CARGO_PKG_VERSION"), "\n"));
@@ -153,7 +155,7 @@ fn errors_are_one_line_and_one_document() {
         ("inspect empty", "not-found", "empty"),
         ("identfy model.safetensors", "not-found", "did you mean `anatomy identify`?"),
         ("scan model.safetensors", "unsupported", "`scan` is not built yet"),
-        ("blueprint", "unsupported", "`blueprint` is not built yet"),
+        ("memory", "unsupported", "`memory` is not built yet"),
         ("--color never convert a -o b --to gguf", "unsupported", "`convert` is not built yet"),
         ("hf://org/name", "unsupported", "remote models are not read yet; download it first"),
         ("tensors https://example.org/a.gguf", "unsupported", "remote models are not read yet"),

@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use anatomy::analysis::Analysis;
+use anatomy::atlas::Atlas;
 use anatomy::model::Model;
 use anatomy::report::{Bytes, Inspect, Order, Selection, Tensors};
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::ser::{SerializeSeq, Serializer};
 use serde_json::Value as Json;
 
-use super::build::{ByRole, Parameters, build};
+use super::build::{ByRole, Meaning, Parameters, build};
 use super::page::Page;
 use super::style::{BOLD, CYAN, DIM, GREEN, RED, paint, wrap};
 use super::units::{bytes, count, elide, parameters, safe, thousands};
@@ -15,6 +15,7 @@ use crate::architecture::{self, Architecture, Evidence};
 use crate::atlas::{self, Expected};
 use crate::cache::KvCache;
 use crate::dtype::DType;
+use crate::explain::growth::Growth;
 use crate::metadata::Metadata;
 use crate::names::{self, Part, Role};
 use crate::tensor::elements;
@@ -29,10 +30,15 @@ pub struct Blueprint {
     parameters: Parameters,
     architecture: Architecture,
     kv_cache: KvCache,
+    #[serde(flatten)]
+    meaning: Meaning,
     dtype: &'static str,
     bytes: u64,
     bytes_by_dtype: BTreeMap<&'static str, u64>,
     assumptions: Vec<String>,
+    /// How the parameters follow each number, where that was asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub growth: Vec<Growth>,
     /// What other values than the configuration's change; empty where none were asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     changes: Option<Changes>,
@@ -157,10 +163,12 @@ impl Blueprint {
             })
             .collect();
         let active = match experts.and_then(|experts| experts.active) {
-            Some(active) => architecture::active_parameters(total, &routed, active),
+            // A router's correction is stored with the numbers, but multiplies nothing.
+            Some(active) => architecture::active_parameters(total.saturating_sub(buffers), &routed, active),
             None => routed.is_empty().then_some(total),
         };
         let kv_cache = architecture.cache.summary(architecture.context_length);
+        let meaning = Meaning::new(&architecture, config, gguf, &witnesses);
         let stated = ["dtype", "torch_dtype"].iter().find_map(|key| config?.get(key)?.as_str());
         let stated = stated.and_then(|name| DType::named(name.trim_start_matches("torch.")));
         let dtype = dtype.or(stated).unwrap_or(DType::BF16);
@@ -174,11 +182,13 @@ impl Blueprint {
             title,
             parameters: Parameters { total, active, buffers, by_role },
             kv_cache,
+            meaning,
             architecture,
             dtype: dtype.name(),
             bytes,
             bytes_by_dtype,
             assumptions,
+            growth: Vec::new(),
             changes: None,
             tensors,
         }
@@ -203,10 +213,24 @@ impl Blueprint {
             self.changed(&mut page, changes);
         }
         build(&self.architecture, &self.kv_cache, &mut page);
+        self.meaning.text(&mut page);
         self.parameters.text(&mut page);
         let others = self.bytes_by_dtype.iter().filter(|(name, _)| **name != self.dtype);
         let others: Vec<String> = others.map(|(name, size)| format!("{} {name}", bytes(*size))).collect();
         page.section("size", &format!("{} in {} · {}", bytes(self.bytes), self.dtype, others.join(" · ")));
+        for (index, growth) in self.growth.iter().enumerate() {
+            let name = if index == 0 { "growth" } else { "" };
+            let order = match growth.order {
+                "linear" => "in a straight line",
+                "quadratic" => "by the square, in part or in all",
+                _ => "in steps, or against other numbers",
+            };
+            let key = safe(&growth.key);
+            page.section(
+                name,
+                &format!("twice {key} ({}): {:.2} × the parameters, {order}", growth.value, growth.doubled),
+            );
+        }
         let _ = writeln!(page.out);
         if all {
             self.list(&mut page)

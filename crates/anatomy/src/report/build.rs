@@ -9,7 +9,13 @@ use super::page::{INDENT, Page};
 use super::style::{BOLD, CYAN, DIM, bar, paint};
 use super::units::{bytes, count, parameters, percent, safe, thousands, three_digits};
 use crate::architecture::Architecture;
+use crate::architecture::Witness;
 use crate::cache::KvCache;
+use crate::explain::rope;
+use crate::explain::rope::Rope;
+use crate::explain::sharing::{self, Sharing};
+use crate::known::{self, Known};
+use crate::metadata::Metadata;
 use crate::names::Role;
 
 /// Learned numbers, in all and by role.
@@ -79,6 +85,78 @@ impl Parameters {
             );
             page.more(&paint(DIM, "{}"), &text);
         }
+    }
+}
+
+/// What the numbers of an architecture mean.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Meaning {
+    /// A well-known model of the same shape.
+    pub(super) known_model: Option<Known>,
+    /// Rotary embedding, by kind of layer.
+    pub(super) positions: Vec<Rope>,
+    /// What shared keys and values save.
+    pub(super) sharing: Option<Sharing>,
+}
+
+impl Meaning {
+    pub(super) fn new(
+        architecture: &Architecture,
+        config: Option<&serde_json::Value>,
+        gguf: Option<&Metadata>,
+        tensors: &[Witness],
+    ) -> Self {
+        let positions = match (gguf, config) {
+            (Some(metadata), _) => rope::of_gguf(metadata, architecture),
+            (None, Some(config)) => rope::of_config(config, architecture),
+            (None, None) => Vec::new(),
+        };
+        Meaning { known_model: known::find(architecture), positions, sharing: sharing::explain(architecture, tensors) }
+    }
+
+    /// Positions, sharing and the well-known model, in a few lines.
+    pub(super) fn text(&self, page: &mut Page) {
+        for rope in &self.positions {
+            let of = if rope.layers == "all" { String::new() } else { format!("{}: ", safe(&rope.layers)) };
+            let longest = rope.longest_wavelength.map_or("for ever".to_string(), tokens);
+            let mut line = format!(
+                "{of}{} pairs come round in {} to {longest} tokens",
+                rope.pairs,
+                three_digits(rope.shortest_wavelength)
+            );
+            if let (Some(turns), Some(context)) = (rope.full_turns, rope.trained_context.or(rope.claimed_context)) {
+                let _ = write!(line, ", {turns} of them within {} of training", thousands(context));
+            }
+            page.more("{}", &line);
+            let mut line = format!("base alone suits about {} tokens", tokens(rope.base_suggests as f64));
+            if let (Some(scaled), Some(claimed)) = (rope.scaled_context, rope.claimed_context) {
+                let _ = write!(line, "; scaled {}, claimed {}", thousands(scaled), thousands(claimed));
+            }
+            page.more(&paint(DIM, "{}"), &line);
+        }
+        if let Some(Sharing { parameters: Some(own), parameters_full: Some(full), .. }) = &self.sharing
+            && full > own
+        {
+            let text = format!("sharing heads saves {} parameters as well", parameters(full - own));
+            page.more("{}", &text);
+        }
+        if let Some(known) = &self.known_model {
+            let mut line = format!("same shape as {}", known.name);
+            for differs in &known.differs {
+                let _ = write!(line, "; {differs}");
+            }
+            page.more("{}", &line);
+        }
+    }
+}
+
+/// A number of tokens to two or three digits.
+fn tokens(number: f64) -> String {
+    match number {
+        n if n < 10_000.0 => format!("{n:.0}"),
+        n if n < 1e6 => format!("{:.0} thousand", n / 1e3),
+        n if n < 1e9 => format!("{} million", three_digits(n / 1e6)),
+        n => format!("{} billion", three_digits(n / 1e9)),
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::build::{ByRole, Parameters, build};
+use super::build::{ByRole, Meaning, Parameters, build};
 use super::page::Page;
 use super::style::{self, BOLD, CYAN, DIM, GREEN, RED, YELLOW, bar, paint, wrap};
 use super::tensors::by_dtype;
@@ -42,6 +42,8 @@ pub struct Inspect {
     bits_per_weight: Option<f64>,
     packing: Vec<String>,
     kv_cache: KvCache,
+    #[serde(flatten)]
+    meaning: Meaning,
     tokenizer: Option<TokenizerSummary>,
     metadata: BTreeMap<String, String>,
     /// What is odd or wrong, in the order in which it was met.
@@ -131,6 +133,7 @@ impl Inspect {
         findings.extend(missing);
         findings.extend(misnamed(model));
         let kv_cache = architecture.cache.summary(architecture.context_length);
+        let meaning = Meaning::new(&architecture, model.config.as_ref(), gguf, &witnesses);
         Inspect {
             schema: "anatomy.inspect/1",
             source: model.source.clone(),
@@ -164,6 +167,7 @@ impl Inspect {
             bits_per_weight: bits,
             packing: analysis.schemes.iter().map(|scheme| scheme.to_string()).collect(),
             kv_cache,
+            meaning,
             tokenizer: tokenizer::of_model(model),
             metadata: first.map(|file| short_metadata(&file.container.metadata)).unwrap_or_default(),
             findings,
@@ -179,6 +183,7 @@ impl Inspect {
         self.budget(&mut page);
         if self.parameters.total > 0 || self.architecture.layers.is_some() {
             build(&self.architecture, &self.kv_cache, &mut page);
+            self.meaning.text(&mut page);
         }
         if self.parameters.total > 0 {
             self.parameters.text(&mut page);
