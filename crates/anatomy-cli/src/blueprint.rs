@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anatomy::atlas::nearest;
+use anatomy::atlas::{nearest, with_value};
 use anatomy::dtype::DType;
 use anatomy::explain::growth;
 use anatomy::metadata::{Metadata, Value};
@@ -132,29 +132,17 @@ enum Configuration {
 impl Configuration {
     /// Sets the value at a dotted path.
     fn set(&mut self, path: &str, value: Json) -> Result<(), Error> {
-        let mut place = match self {
-            Configuration::Json(config) => config,
+        match self {
+            Configuration::Json(config) => *config = with_value(config, path, value),
             Configuration::Gguf(metadata) => {
                 let key = gguf_key(metadata, path);
-                return match metadata_value(&value) {
-                    Some(value) => {
-                        metadata.set(&key, value);
-                        Ok(())
-                    }
-                    None => Err(Error::new(
-                        ErrorKind::Usage,
-                        format!("{path} of a GGUF must be a number, a truth or a text"),
-                    )),
+                let Some(value) = metadata_value(&value) else {
+                    let message = format!("{path} of a GGUF must be a number, a truth or a text");
+                    return Err(Error::new(ErrorKind::Usage, message));
                 };
+                metadata.set(&key, value);
             }
-        };
-        for word in path.split('.') {
-            if !place.is_object() {
-                *place = Json::Object(serde_json::Map::new());
-            }
-            place = &mut place[word];
         }
-        *place = value;
         Ok(())
     }
 

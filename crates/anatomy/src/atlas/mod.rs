@@ -18,6 +18,7 @@ use serde_json::Value as Json;
 pub use blueprint::{Blueprint, Expected};
 pub use family::Family;
 pub(crate) use scope::at as value_at;
+pub use scope::with_value;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::Metadata;

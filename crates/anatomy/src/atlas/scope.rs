@@ -204,6 +204,21 @@ pub(crate) fn at<'j>(json: &'j Json, path: &str) -> Option<&'j Json> {
     path.split('.').try_fold(json, |value, word| value.as_object()?.get(word))
 }
 
+/// The same configuration with another value at a dotted path; objects on the way are made where they are missing.
+pub fn with_value(json: &Json, path: &str, value: Json) -> Json {
+    let Some((first, rest)) = path.split_once('.') else {
+        return with_entry(json, path, value);
+    };
+    let inner = json.get(first).cloned().unwrap_or_default();
+    with_entry(json, first, with_value(&inner, rest, value))
+}
+
+fn with_entry(json: &Json, key: &str, value: Json) -> Json {
+    let mut object = json.as_object().cloned().unwrap_or_default();
+    object.insert(key.to_string(), value);
+    Json::Object(object)
+}
+
 /// A stated value, where it is of the kind that the class expects.
 fn checked(path: &str, value: &Json, like: Option<&toml::Value>) -> Result<Value, Error> {
     let shown = || {

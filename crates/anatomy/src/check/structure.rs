@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 
 use super::Check;
 use crate::analysis::{Analysis, NORM_MISSING, Row};
-use crate::atlas::{Atlas, Blueprint, Expected};
+use crate::atlas::{Atlas, Blueprint, Expected, with_value};
 use crate::dtype::Class;
 use crate::error::{ErrorKind, Result};
 use crate::finding::{Finding, Findings, Rule, Severity};
@@ -147,9 +147,11 @@ pub(super) fn check(analysis: &Analysis, atlas: &Atlas, check: &mut Check) {
         held.names = renamed;
         findings.push(Finding::new(&NAMES_PREFIXED, message));
     }
-    let mut differences = compare(&blueprint, &held, model.is_incomplete());
+    // Of a file that was cut, what is missing has been said.
+    let partly = model.is_incomplete() || check.findings.iter().any(|finding| finding.rule.means_cut());
+    let mut differences = compare(&blueprint, &held, partly);
     if differences.are_many()
-        && let Some((finding, rest)) = one_number(model, atlas, &blueprint, &held, &differences)
+        && let Some((finding, rest)) = one_number(model, atlas, &blueprint, &held, &differences, partly)
     {
         findings.push(finding);
         differences = rest;
@@ -170,12 +172,7 @@ fn blueprint(model: &Model, change: Option<(&str, &Json)>, atlas: &Atlas) -> Opt
     }
     let config = model.config.as_ref()?;
     let Some((key, value)) = change else { return Some(atlas.blueprint(config)) };
-    let mut config = config.clone();
-    let mut place = &mut config;
-    for word in key.split('.') {
-        place = place.get_mut(word)?;
-    }
-    *place = value.clone();
+    let config = with_value(config, key, value.clone());
     Some(atlas.blueprint(&config))
 }
 
@@ -370,9 +367,9 @@ fn one_number<'b>(
     blueprint_before: &'b Blueprint,
     held: &Held,
     before: &Differences<'b>,
+    partly: bool,
 ) -> Option<(Finding, Differences<'b>)> {
     let config = model.config.as_ref().filter(|_| model.gguf().is_none())?;
-    let partly = model.is_incomplete();
     let budget = MOST_TRIED / blueprint_before.count().max(1);
     let mut trials = MOST_TRIALS.min(budget);
     // Sizes that the tensors have: where shapes differ, and how many layers and experts there are.

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Value as Json;
 
-use crate::atlas::{Atlas, Blueprint, value_at};
+use crate::atlas::{Atlas, Blueprint, value_at, with_value};
 use crate::error::Result;
 
 /// How parameters follow one number.
@@ -34,12 +34,7 @@ pub fn explain(atlas: &Atlas, config: &Json) -> Result<Vec<Growth>> {
     for key in keys {
         let Some(value) = value_at(config, &key).and_then(Json::as_u64).filter(|value| *value > 0) else { continue };
         let times = |factor: u64| -> Option<u64> {
-            let mut other = config.clone();
-            let mut place = &mut other;
-            for word in key.split('.') {
-                place = place.get_mut(word)?;
-            }
-            *place = Json::from(value.checked_mul(factor)?);
+            let other = with_value(config, &key, Json::from(value.checked_mul(factor)?));
             atlas.blueprint(&other).ok().as_ref().map(Blueprint::total)
         };
         let (Some(twice), Some(thrice)) = (times(2), times(3)) else { continue };

@@ -51,15 +51,20 @@ impl<'de> Deserialize<'de> for Shards {
     }
 }
 
-/// Reads the shards' names.
-pub(super) fn read(source: &Source) -> Result<Vec<String>> {
+/// Reads an index as far as `T` asks for it.
+fn parse<T: for<'de> Deserialize<'de>>(source: &Source) -> Result<T> {
     if source.len() > MAX_INDEX {
         let message = format!("an index of {} bytes; the limit is {MAX_INDEX}", source.len());
         return Err(Error::new(ErrorKind::Limit, message).in_file(source.name()));
     }
     let bytes = source.read(0..source.len())?;
-    let index: Index = serde_json::from_slice(&bytes)
-        .map_err(|error| Error::malformed(format!("not a weight index: {error}")).in_file(source.name()))?;
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Error::malformed(format!("not a weight index: {error}")).in_file(source.name()))
+}
+
+/// Reads the shards' names.
+pub(super) fn read(source: &Source) -> Result<Vec<String>> {
+    let index: Index = parse(source)?;
     Ok(index.weight_map.0)
 }
 
@@ -82,13 +87,7 @@ pub fn read_index(source: &Source) -> Result<WholeIndex> {
         weight_map: serde_json::Map<String, serde_json::Value>,
         metadata: Option<serde_json::Value>,
     }
-    if source.len() > MAX_INDEX {
-        let message = format!("an index of {} bytes; the limit is {MAX_INDEX}", source.len());
-        return Err(Error::new(ErrorKind::Limit, message).in_file(source.name()));
-    }
-    let bytes = source.read(0..source.len())?;
-    let whole: Whole = serde_json::from_slice(&bytes)
-        .map_err(|error| Error::malformed(format!("not a weight index: {error}")).in_file(source.name()))?;
+    let whole: Whole = parse(source)?;
     let shard = |value: serde_json::Value| value.as_str().unwrap_or_default().to_string();
     Ok(WholeIndex {
         weight_map: whole.weight_map.into_iter().map(|(tensor, value)| (tensor, shard(value))).collect(),
