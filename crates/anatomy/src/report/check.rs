@@ -52,6 +52,8 @@ impl Check {
             |severity: Severity| self.findings.iter().filter(|finding| finding.severity() == severity).count() as u64;
         let (errors, warnings, notes) = (of(Severity::Error), of(Severity::Warning), of(Severity::Note));
         let verdict = match (errors, warnings) {
+            (0, 0) if self.family.is_none() => paint(YELLOW, "nothing wrong found, but not all was compared"),
+            (0, _) if self.family.is_none() => paint(YELLOW, count(warnings, "oddity", "oddities")),
             (0, 0) => paint(GREEN, "✓ whole and consistent"),
             (0, _) => paint(YELLOW, format!("✓ whole, with {}", count(warnings, "oddity", "oddities"))),
             _ => paint(RED, format!("✗ broken: {}", count(errors, "error", "errors"))),
