@@ -293,7 +293,7 @@ impl Blueprint {
                 (Some(before), None) => paint(RED, format!("gone {}", side(before))),
                 (None, None) => String::new(),
             };
-            let name = elide(&safe(&change.name), names);
+            let name = tail(&safe(&change.name), names);
             let _ = writeln!(page.out, "  {name:<names$}  {text}");
         }
         let _ = writeln!(page.out);
@@ -303,17 +303,23 @@ impl Blueprint {
     fn tree(&self, page: &mut Page) {
         let rows = fold(&self.tensors);
         let names: Vec<String> = rows.iter().map(|row| safe(&row.name)).collect();
-        let longest = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
-        let names_width = longest.min(page.width.saturating_sub(44)).max(16);
-        let digits = rows.iter().map(|row| thousands(row.count as u64).len()).max().unwrap_or(1);
-        for (row, name) in rows.iter().zip(&names) {
-            let name = elide(name, names_width);
+        let longest = |lengths: &mut dyn Iterator<Item = usize>| lengths.max().unwrap_or(0);
+        let shapes: Vec<String> = rows.iter().map(|row| format!("{:?}", row.shape)).collect();
+        let roles: Vec<String> = rows.iter().map(|row| row.role.as_str().replace('_', "-")).collect();
+        let digits = longest(&mut rows.iter().map(|row| thousands(row.count as u64).len()));
+        let shape_width = longest(&mut shapes.iter().map(String::len));
+        let role_width = longest(&mut roles.iter().map(String::len)) + 2;
+        let name_width = longest(&mut names.iter().map(|name| name.chars().count()));
+        let room = page.width.saturating_sub(digits + shape_width + 5);
+        // A name says what a tensor is; its role is left out where there is no room for both.
+        let with_role = name_width + role_width <= room;
+        let name_width = name_width.min(if with_role { room - role_width } else { room }).max(16);
+        for (((row, name), shape), role) in rows.iter().zip(&names).zip(&shapes).zip(&roles) {
+            let name = tail(name, name_width);
             let number = thousands(row.count as u64);
-            let shape = format!("{:?}", row.shape);
-            let mut line = format!(
-                "{name:<names_width$}  {number:>digits$} × {shape:<16} {}",
-                row.role.as_str().replace('_', "-")
-            );
+            let role = if with_role { format!("  {role}") } else { String::new() };
+            let mut line = format!("{name:<name_width$}  {number:>digits$} × {shape:<shape_width$}{role}");
+            line.truncate(line.trim_end().len());
             if let Some(reason) = row.optional {
                 let _ = write!(line, "  {}", paint(DIM, format!("(optional: {})", safe(reason))));
             }
@@ -325,7 +331,7 @@ impl Blueprint {
         let name_width = page.width.saturating_sub(40).max(16);
         for row in &self.tensors {
             for number in 0..row.count {
-                let name = elide(&safe(&row.name(number)), name_width);
+                let name = tail(&safe(&row.name(number)), name_width);
                 let shape = format!("{:?}", row.shape);
                 let role = row.role.as_str().replace('_', "-");
                 let optional = if row.optional.is_some() { "  (optional)" } else { "" };
@@ -333,6 +339,15 @@ impl Blueprint {
             }
         }
     }
+}
+
+/// The end of a name that is too long: what distinguishes it stands there.
+fn tail(name: &str, width: usize) -> String {
+    let count = name.chars().count();
+    if count <= width {
+        return name.to_string();
+    }
+    std::iter::once('…').chain(name.chars().skip(count + 1 - width)).collect()
 }
 
 /// Bytes of the tensors of a row: blocks lie along the last dimension, and what has one dimension is not quantised.

@@ -153,7 +153,10 @@ impl Meaning {
 /// A number of tokens to two or three digits.
 fn tokens(number: f64) -> String {
     match number {
-        n if n < 10_000.0 => format!("{n:.0}"),
+        n if n < 100.0 => three_digits(n),
+        // Whole and small, so the cast is exact.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        n if n < 10_000.0 => thousands(n.round() as u64),
         n if n < 1e6 => format!("{:.0} thousand", n / 1e3),
         n if n < 1e9 => format!("{} million", three_digits(n / 1e6)),
         n => format!("{} billion", three_digits(n / 1e9)),

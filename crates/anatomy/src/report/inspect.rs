@@ -184,6 +184,7 @@ impl Inspect {
         if self.parameters.total > 0 || self.architecture.layers.is_some() {
             build(&self.architecture, &self.kv_cache, &mut page);
             self.meaning.text(&mut page);
+            self.candidates(&mut page);
         }
         if self.parameters.total > 0 {
             self.parameters.text(&mut page);
@@ -232,6 +233,21 @@ impl Inspect {
             }
         }
         let _ = writeln!(page.out);
+    }
+
+    /// The families that may have written these names, where they are all that there is to go by.
+    fn candidates(&self, page: &mut Page) {
+        const SHOWN: usize = 8;
+        let candidates = &self.architecture.candidates;
+        if candidates.len() < 2 {
+            return;
+        }
+        let mut line =
+            format!("family one of {}", safe(&candidates.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ")));
+        if candidates.len() > SHOWN {
+            let _ = write!(line, " and {} more", candidates.len() - SHOWN);
+        }
+        page.more("{}", &format!("{line}: names and shapes do not tell them apart"));
     }
 
     fn what(&self, page: &mut Page) {
