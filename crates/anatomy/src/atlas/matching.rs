@@ -240,8 +240,12 @@ fn spellings(family: &Family, part: &Part, name: &str, aliases: &[String]) -> Ve
             let (variable, after) = after.split_once('}').unwrap_or((after, ""));
             let loops = part.loops.iter().flat_map(|loops| loops.get(variable)).chain(part.each.get(variable));
             let row = part.rows.iter().filter_map(|row| row.more.each.get(variable));
-            let words = loops.chain(row).find_map(|text| words(text));
-            let values = words.unwrap_or_else(|| vec!["*".to_string()]);
+            let looped = loops.chain(row).map(|text| words(text)).next();
+            let values = match looped {
+                Some(words) => words,
+                None => Some(texts(family, variable, 0)).filter(|texts| !texts.is_empty()),
+            };
+            let values = values.unwrap_or_else(|| vec!["*".to_string()]);
             open = open
                 .iter()
                 .flat_map(|start| values.iter().map(move |value| format!("{start}{before}{value}")))
@@ -257,6 +261,18 @@ fn spellings(family: &Family, part: &Part, name: &str, aliases: &[String]) -> Ve
         })
         .collect();
     all.extend(others);
+    all
+}
+
+/// The texts that a name of `[let]` may become: those that stand in it, and in the names that it mentions.
+fn texts(family: &Family, name: &str, depth: usize) -> Vec<String> {
+    let Some(formula) = family.lets.get(name).filter(|_| depth < MAX_DEPTH) else { return Vec::new() };
+    let pieces: Vec<&str> = formula.split('\'').collect();
+    let mut all: Vec<String> = pieces.iter().skip(1).step_by(2).map(|text| text.to_string()).collect();
+    let words = pieces.iter().step_by(2).flat_map(|code| code.split(|c: char| !c.is_ascii_alphanumeric() && c != '_'));
+    all.extend(words.flat_map(|word| texts(family, word, depth + 1)));
+    all.sort_unstable();
+    all.dedup();
     all
 }
 
