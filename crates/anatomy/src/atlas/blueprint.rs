@@ -454,7 +454,7 @@ impl Line<'_> {
         for (code, text) in &self.dimensions {
             let value = code.value(scope).map_err(|error| failed(family, &self.row.name, text, &error))?;
             let size = i64::try_from(value.clone()).ok().and_then(|size| u64::try_from(size).ok());
-            let Some(size) = size.filter(|size| *size > 0) else {
+            let Some(size) = size.filter(|size| *size > 0 || self.row.more.empty) else {
                 let message = format!("{}: its size {text} is {value}, which cannot be", self.row.name);
                 return Err(Error::malformed(message).help("correct the configuration"));
             };

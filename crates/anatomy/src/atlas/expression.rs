@@ -20,6 +20,7 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     });
     environment.add_function("least", |a: i64, b: i64| a.min(b));
     environment.add_function("most", |a: i64, b: i64| a.max(b));
+    environment.add_function("primes_sum", primes_sum);
     environment
 });
 
@@ -41,6 +42,45 @@ fn positive(number: i64) -> Result<i64, Error> {
 
 fn overflow() -> Error {
     Error::new(ErrorKind::InvalidOperation, "a number is too large")
+}
+
+/// The sum of `count` primes that follow `start`, after the first `skip` of them.
+fn primes_sum(start: i64, skip: i64, count: i64) -> Result<i64, Error> {
+    const MOST: i64 = 512;
+    let last = skip.checked_add(count).filter(|last| skip >= 0 && count >= 0 && *last <= MOST);
+    let (Some(last), Ok(start)) = (last, u32::try_from(start)) else { return Err(overflow()) };
+    let primes = (u64::from(start)..).skip(1).filter(|number| is_prime(*number));
+    let taken = primes.zip(0..last).filter(|(_, number)| *number >= skip);
+    i64::try_from(taken.map(|(prime, _)| prime).sum::<u64>()).map_err(|_| overflow())
+}
+
+/// By Miller and Rabin with the bases that are exact below 3.4e12; `number` is a little above 2^32 at most.
+fn is_prime(number: u64) -> bool {
+    const BASES: [u64; 5] = [2, 3, 5, 7, 11];
+    if number < 2 || BASES.iter().any(|base| number.is_multiple_of(*base)) {
+        return BASES.contains(&number);
+    }
+    let power = |base: u64, mut exponent: u64| {
+        let (mut result, mut square) = (1u128, u128::from(base));
+        while exponent > 0 {
+            if exponent & 1 == 1 {
+                result = result * square % u128::from(number);
+            }
+            square = square * square % u128::from(number);
+            exponent >>= 1;
+        }
+        result
+    };
+    let twos = (number - 1).trailing_zeros();
+    BASES.iter().all(|base| {
+        let mut witness = power(*base, (number - 1) >> twos);
+        let mut passes = witness == 1;
+        for _ in 0..twos {
+            passes |= witness == u128::from(number - 1);
+            witness = witness * witness % u128::from(number);
+        }
+        passes
+    })
 }
 
 /// A compiled expression.
