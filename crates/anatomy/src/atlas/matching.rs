@@ -30,7 +30,7 @@ struct Group {
 /// The tensors of a model by pattern.
 type Groups = BTreeMap<String, Group>;
 
-/// Replaces each word that is a number by `*`; gives the first number.
+/// Replaces each word that is a number by `*`, and the number of words such as `expert_7`; gives the first number.
 fn pattern(name: &str) -> (String, Option<u64>) {
     let mut out = String::with_capacity(name.len());
     let mut first = None;
@@ -43,7 +43,15 @@ fn pattern(name: &str) -> (String, Option<u64>) {
                 first = first.or(Some(number));
                 out.push('*');
             }
-            _ => out.push_str(word),
+            _ => match word.rsplit_once('_') {
+                Some((counted @ ("expert" | "shard"), number))
+                    if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'*') =>
+                {
+                    out.push_str(counted);
+                    out.push_str("_*");
+                }
+                _ => out.push_str(word),
+            },
         }
     }
     (out, first)
@@ -83,9 +91,9 @@ impl Atlas {
 
 /// What rows under one condition have in common.
 #[derive(Default)]
-struct Together<'g> {
+struct Together {
     present: Option<bool>,
-    layers: Option<&'g BTreeSet<u64>>,
+    layers: Option<BTreeSet<u64>>,
 }
 
 struct Matcher<'a> {
@@ -96,7 +104,7 @@ impl Matcher<'_> {
     /// How many rows of the family stay unused, where it explains all tensors.
     fn fits(&self, family: &Family, groups: &Groups, depth: usize) -> Option<usize> {
         let mut explained: BTreeSet<&str> = BTreeSet::new();
-        let unused = self.explain(family, groups, depth, &mut explained)?;
+        let unused = self.explain(family, groups, depth, &|_| false, &mut explained)?;
         groups.keys().all(|name| explained.contains(name.as_str())).then_some(unused)
     }
 
@@ -106,21 +114,42 @@ impl Matcher<'_> {
         family: &Family,
         groups: &'g Groups,
         depth: usize,
+        left_out: &dyn Fn(&str) -> bool,
         explained: &mut BTreeSet<&'g str>,
     ) -> Option<usize> {
         let mut unused = 0;
         let mut sizes = Sizes::default();
         let mut layered = None;
+        // Names of which several rows may speak, in other layers each or by a number of their own: they are explained,
+        // but their shapes and layers say nothing of one row.
+        let mut spoken: HashMap<String, usize> = HashMap::new();
+        for part in family.part.values() {
+            for row in &part.rows {
+                for name in spellings(family, part, &row.name, &row.more.alias) {
+                    *spoken.entry(name).or_default() += 1;
+                }
+            }
+        }
         for part in family.part.values() {
             let loops = part.loops.is_some();
             // Rows under one condition stand or fall together, and in the same layers.
             let mut together: HashMap<(&Option<String>, bool), Together> = HashMap::new();
             for row in &part.rows {
                 let mut present = false;
-                for name in spellings(family, part, &row.name, &row.more.alias) {
+                let mut shared = false;
+                let mut layers: BTreeSet<u64> = BTreeSet::new();
+                let names = spellings(family, part, &row.name, &row.more.alias);
+                if names.first().is_some_and(|name| left_out(name)) {
+                    continue;
+                }
+                for name in names {
                     let Some((key, group)) = groups.get_key_value(&name) else { continue };
                     present = true;
                     explained.insert(key);
+                    if spoken.get(&name).is_some_and(|rows| *rows > 1) {
+                        shared = true;
+                        continue;
+                    }
                     for shape in &group.shapes {
                         sizes.hear(&row.shape, shape)?;
                     }
@@ -130,16 +159,18 @@ impl Matcher<'_> {
                         .chain(row.more.each.keys())
                         .all(|inner| !row.name.contains(&format!("{{{inner}}}")));
                     if loops && alone {
-                        let layers = &mut together.entry((&row.more.when, false)).or_default().layers;
-                        match layers {
-                            Some(layers) if **layers != group.first => return None,
-                            Some(_) => {}
-                            None => *layers = Some(&group.first),
-                        }
+                        layers.extend(&group.first);
+                    }
+                }
+                if !layers.is_empty() {
+                    match &mut together.entry((&row.more.when, false)).or_default().layers {
+                        Some(others) if *others != layers => return None,
+                        Some(_) => {}
+                        none => *none = Some(layers),
                     }
                 }
                 unused += usize::from(!present);
-                if row.more.optional.is_some() || row.more.buffer {
+                if row.more.optional.is_some() || row.more.buffer || shared {
                     continue;
                 }
                 let must = row.more.when.is_none() && part.when.is_none() && !loops;
@@ -194,7 +225,9 @@ impl Matcher<'_> {
                     false => include
                         .renames
                         .iter()
-                        .find_map(|(from, to)| Some(format!("{from}{}", spelling.strip_prefix(to.as_str())?))),
+                        .filter(|(_, to)| spelling.starts_with(to.as_str()))
+                        .max_by_key(|(_, to)| to.len())
+                        .and_then(|(from, to)| Some(format!("{from}{}", spelling.strip_prefix(to.as_str())?))),
                 };
                 if let Some(original) = original {
                     let same = Group { shapes: group.shapes.clone(), first: group.first.clone() };
@@ -212,7 +245,15 @@ impl Matcher<'_> {
                 continue;
             }
             let mut marked = BTreeSet::new();
-            let Some(unused) = self.explain(family, &inner, depth + 1, &mut marked) else { continue };
+            let left_out = |name: &str| {
+                let renamed = include.renames.iter().find_map(|(from, to)| Some((to, name.strip_prefix(from.as_str())?)));
+                let name = renamed.map_or(name.to_string(), |(to, rest)| format!("{to}{rest}"));
+                include.without.iter().any(|without| match without.strip_suffix('*') {
+                    Some(start) => name.starts_with(start),
+                    None => name == *without,
+                })
+            };
+            let Some(unused) = self.explain(family, &inner, depth + 1, &left_out, &mut marked) else { continue };
             let marked: BTreeSet<String> = marked.into_iter().map(str::to_string).collect();
             let better = best
                 .as_ref()
@@ -240,7 +281,10 @@ fn spellings(family: &Family, part: &Part, name: &str, aliases: &[String]) -> Ve
             let (variable, after) = after.split_once('}').unwrap_or((after, ""));
             let loops = part.loops.iter().flat_map(|loops| loops.get(variable)).chain(part.each.get(variable));
             let row = part.rows.iter().filter_map(|row| row.more.each.get(variable));
-            let looped = loops.chain(row).map(|text| words(text)).next();
+            let looped = loops.chain(row).next().map(|text| match words(text) {
+                Some(words) => Some(words),
+                None => Some(texts(family, text, 0)).filter(|texts| !texts.is_empty()),
+            });
             let values = match looped {
                 Some(words) => words,
                 None => Some(texts(family, variable, 0)).filter(|texts| !texts.is_empty()),
@@ -264,9 +308,10 @@ fn spellings(family: &Family, part: &Part, name: &str, aliases: &[String]) -> Ve
     all
 }
 
-/// The texts that a name of `[let]` may become: those that stand in it, and in the names that it mentions.
+/// The texts that a name of `[let]` or `[turn]` may become: those that stand in it, and in the names that it mentions.
 fn texts(family: &Family, name: &str, depth: usize) -> Vec<String> {
-    let Some(formula) = family.lets.get(name).filter(|_| depth < MAX_DEPTH) else { return Vec::new() };
+    let formula = family.lets.get(name).or_else(|| family.turn.get(name));
+    let Some(formula) = formula.filter(|_| depth < MAX_DEPTH) else { return Vec::new() };
     let pieces: Vec<&str> = formula.split('\'').collect();
     let mut all: Vec<String> = pieces.iter().skip(1).step_by(2).map(|text| text.to_string()).collect();
     let words = pieces.iter().step_by(2).flat_map(|code| code.split(|c: char| !c.is_ascii_alphanumeric() && c != '_'));
