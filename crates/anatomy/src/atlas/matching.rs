@@ -246,7 +246,8 @@ impl Matcher<'_> {
             }
             let mut marked = BTreeSet::new();
             let left_out = |name: &str| {
-                let renamed = include.renames.iter().find_map(|(from, to)| Some((to, name.strip_prefix(from.as_str())?)));
+                let renamed =
+                    include.renames.iter().find_map(|(from, to)| Some((to, name.strip_prefix(from.as_str())?)));
                 let name = renamed.map_or(name.to_string(), |(to, rest)| format!("{to}{rest}"));
                 include.without.iter().any(|without| match without.strip_suffix('*') {
                     Some(start) => name.starts_with(start),

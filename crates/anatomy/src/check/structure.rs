@@ -455,12 +455,18 @@ fn one_number<'b>(
     Some((finding, rest))
 }
 
+/// Whether a missing tensor is a norm, be it one of a tower.
+fn is_norm(name: &str, row: &Expected) -> bool {
+    row.role == Role::Norm
+        || (row.shape.len() == 1 && name.rsplit('.').nth(1).is_some_and(|word| word.contains("norm")))
+}
+
 /// Differences as findings, the worst first.
 fn tell(differences: &Differences, held: &Held, findings: &mut Findings) {
     let mut extra: Vec<usize> = differences.extra.clone();
     let name = |index: usize| held.rows.get(index).map(|row| row.tensor.name.as_str()).unwrap_or_default();
     let mut missing: Vec<&(String, &Expected)> = differences.missing.iter().collect();
-    missing.sort_by_key(|(_, row)| row.role != Role::Norm);
+    missing.sort_by_key(|(wanted, row)| !is_norm(wanted, row));
     let mut absent = Vec::new();
     for (wanted, row) in missing {
         let same_shape =
@@ -482,7 +488,7 @@ fn tell(differences: &Differences, held: &Held, findings: &mut Findings) {
         }
     }
     for (wanted, row) in absent {
-        let rule = if row.role == Role::Norm { &NORM_MISSING } else { &TENSOR_MISSING };
+        let rule = if is_norm(wanted, row) { &NORM_MISSING } else { &TENSOR_MISSING };
         let mut message = format!("{wanted} {:?} is missing", row.shape);
         if row.role == Role::Head {
             message.push_str(", unless the head is meant to be the embedding (tie_word_embeddings)");
