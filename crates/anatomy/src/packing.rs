@@ -150,6 +150,13 @@ const SCALES: &[&str] = &["weight_scale", "scale", "scales", "SCB", "weight_scal
 /// What schemes put behind the weight's own name for the same.
 const SCALE_ENDINGS: &[&str] = &[".scale", "_weight_scale", "_scale"];
 
+/// Whether the last word of a name is one that schemes give to what they store beside a packed weight.
+pub(crate) fn is_side_word(word: &str) -> bool {
+    SIDES.contains(&word)
+        || SIDES_OF.iter().any(|(side, _)| *side == word)
+        || SIDE_ENDINGS.iter().any(|ending| word.ends_with(ending))
+}
+
 /// Whether a tensor makes it worth looking for others beside it.
 fn may_pack(tensor: &Tensor) -> bool {
     tensor.dtype.class() != Class::Float || tensor.name.ends_with("scale") || tensor.name.ends_with("scales")

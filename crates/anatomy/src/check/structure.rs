@@ -17,14 +17,14 @@ use crate::finding::{Finding, Findings, Rule, Severity};
 use crate::model::Model;
 use crate::names::{Role, Stack};
 
-static TENSOR_MISSING: Rule = Rule {
+pub(super) static TENSOR_MISSING: Rule = Rule {
     name: "tensor-missing",
     severity: Severity::Error,
     why: "The configuration asks for a tensor that no file holds. Loaders stop, or initialise it at random and say so \
           in a line that is easily missed.",
     help: "fetch the model again, or use the configuration that belongs to these weights",
 };
-static TENSOR_UNEXPECTED: Rule = Rule {
+pub(super) static TENSOR_UNEXPECTED: Rule = Rule {
     name: "tensor-unexpected",
     severity: Severity::Error,
     why: "A tensor follows from no number of the configuration, and is none of the things that checkpoints are known to \
@@ -64,14 +64,14 @@ static CONFIG_NUMBER_WRONG: Rule = Rule {
           or build the model that the configuration describes and leave weights unused.",
     help: "fetch configuration and weights from the same place and revision, or correct the number",
 };
-static HEAD_STORED_AGAIN: Rule = Rule {
+pub(super) static HEAD_STORED_AGAIN: Rule = Rule {
     name: "head-stored-again",
     severity: Severity::Note,
     why: "The configuration says that the output head is the token embedding, and the file holds a head all the same. \
           Loaders ignore it; it takes room.",
     help: "nothing to do; saving the model again leaves it out",
 };
-static TABLES_STORED: Rule = Rule {
+pub(super) static TABLES_STORED: Rule = Rule {
     name: "tables-stored",
     severity: Severity::Note,
     why: "The files hold tables that loaders compute themselves (rotary frequencies, causal masks, position ids), as \
@@ -115,11 +115,13 @@ const MOST_TRIED: usize = 20_000_000;
 /// Compares, and adds what was found.
 pub(super) fn check(analysis: &Analysis, atlas: &Atlas, check: &mut Check) {
     let model = analysis.model;
-    if analysis.rows.is_empty() {
+    // Of shards that are missing, the index still tells the names.
+    let listed = if model.is_incomplete() { super::listed::names(model) } else { Vec::new() };
+    if analysis.rows.is_empty() && listed.is_empty() {
         check.not_compared = Some("there are no tensors to compare".to_string());
         return;
     }
-    if analysis.rows.iter().all(|row| row.part.role == Role::Adapter || row.logical.side) {
+    if !analysis.rows.is_empty() && analysis.rows.iter().all(|row| row.part.role == Role::Adapter || row.logical.side) {
         check.not_compared = Some("an adapter holds what is added to a model, not the model".to_string());
         return;
     }
@@ -141,8 +143,16 @@ pub(super) fn check(analysis: &Analysis, atlas: &Atlas, check: &mut Check) {
         }
     };
     check.family = Some(blueprint.family.clone());
-    let mut held = Held::new(analysis);
     let mut findings = Findings::new();
+    if !listed.is_empty() {
+        check.listed = Some(listed.len());
+        check.explained = super::listed::compare(&blueprint, &listed, &mut findings);
+    }
+    if analysis.rows.is_empty() {
+        check.findings.extend(findings.finish());
+        return;
+    }
+    let mut held = Held::new(analysis);
     if let Some((message, renamed)) = prefixed(&blueprint, &held) {
         held.names = renamed;
         findings.push(Finding::new(&NAMES_PREFIXED, message));
@@ -156,7 +166,12 @@ pub(super) fn check(analysis: &Analysis, atlas: &Atlas, check: &mut Check) {
         findings.push(finding);
         differences = rest;
     }
-    check.explained = differences.explained;
+    if listed.is_empty() {
+        check.explained = differences.explained;
+    } else {
+        // Told already, for all shards.
+        differences.extra.clear();
+    }
     tell(&differences, &held, &mut findings);
     check.findings.extend(findings.finish());
 }
@@ -184,7 +199,7 @@ struct Held<'m> {
 }
 
 /// Words that end the name of a packed weight, and what ends the name of what it stands for.
-const PACKED: [(&str, &str); 8] = [
+pub(super) const PACKED: [(&str, &str); 8] = [
     (".qweight", ".weight"),
     (".weight_packed", ".weight"),
     (".weight_quantized", ".weight"),
@@ -456,7 +471,7 @@ fn one_number<'b>(
 }
 
 /// Whether a missing tensor is a norm, be it one of a tower.
-fn is_norm(name: &str, row: &Expected) -> bool {
+pub(super) fn is_norm(name: &str, row: &Expected) -> bool {
     row.role == Role::Norm
         || (row.shape.len() == 1 && name.rsplit('.').nth(1).is_some_and(|word| word.contains("norm")))
 }

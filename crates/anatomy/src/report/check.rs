@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::style::{BOLD, DIM, GREEN, RED, YELLOW, findings, paint, wrap};
-use super::units::{count, safe};
+use super::units::{count, safe, thousands};
 use crate::analysis::Analysis;
 use crate::check;
 use crate::finding::{Finding, Severity};
@@ -21,6 +21,9 @@ pub struct Check {
     /// Why the tensors were not compared with a configuration.
     #[serde(skip_serializing_if = "Option::is_none")]
     not_compared: Option<String>,
+    /// Names in the index, where shards are missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    listed: Option<usize>,
     tensors: usize,
     /// Tensors that follow from the configuration, in name and shape.
     explained: usize,
@@ -31,13 +34,14 @@ pub struct Check {
 impl Check {
     /// Takes the outcome of a check.
     pub fn new(analysis: &Analysis, check: check::Check) -> Self {
-        let check::Check { family, not_compared, explained, findings } = check;
+        let check::Check { family, not_compared, explained, listed, findings } = check;
         Check {
             schema: "anatomy.check/1",
             source: analysis.model.source.clone(),
             ok: findings.iter().all(|finding| finding.severity() != Severity::Error),
             family,
             not_compared,
+            listed,
             tensors: analysis.rows.len(),
             explained,
             findings,
@@ -62,6 +66,13 @@ impl Check {
         let name = safe(name.rsplit(['/', '\\']).next().unwrap_or(name));
         let _ = writeln!(out, "{}  {verdict}", paint(BOLD, name));
         let compared = match (&self.family, &self.not_compared) {
+            (Some(family), _) if self.listed.is_some() => format!(
+                "{} of {} in the index follow from the configuration, as family {} has them; shapes were not compared \
+                 where shards are missing",
+                thousands(self.explained as u64),
+                count(self.listed.unwrap_or_default() as u64, "name", "names"),
+                safe(family)
+            ),
             (Some(family), _) => format!(
                 "{} of {} follow from the configuration, as family {} has them",
                 self.explained.min(self.tensors),
