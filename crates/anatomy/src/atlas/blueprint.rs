@@ -45,6 +45,22 @@ pub struct Expected {
 }
 
 impl Expected {
+    /// One tensor of a given name.
+    pub(super) fn plain(name: &str, shape: &[u64], role: Role) -> Self {
+        Expected {
+            name: Name { pieces: vec![(name.to_string(), None)], len: name.len() },
+            aliases: Vec::new(),
+            gguf: None,
+            inner: Arc::default(),
+            count: 1,
+            shape: shape.into(),
+            role,
+            layer: None,
+            buffer: false,
+            optional: None,
+        }
+    }
+
     /// Name of the tensor of this number, below `count`.
     pub fn name(&self, number: usize) -> String {
         self.name.at(number, &self.inner)
@@ -120,7 +136,7 @@ pub(super) fn build(atlas: &Atlas, family: &Family, config: &Json) -> Result<Blu
     builder.family(family, &Arc::new(scope), 0)?;
     let Builder { mut tensors, scopes, .. } = builder;
     let mut names = HashSet::with_capacity(tensors.len());
-    if let Some(twice) = tensors.iter().find(|tensor| !names.insert(&tensor.name)) {
+    if let Some(twice) = tensors.iter().find(|tensor| !names.insert((&tensor.name, &tensor.inner))) {
         return Err(Error::malformed(format!("family {}: {} follows twice", family.name, twice.name(0))));
     }
     drop(names);
@@ -128,7 +144,7 @@ pub(super) fn build(atlas: &Atlas, family: &Family, config: &Json) -> Result<Blu
         let Expected { name, aliases, .. } = tensor;
         aliases.retain(|alias| alias != name);
     }
-    let mut assumptions = Vec::new();
+    let mut assumptions: Vec<String> = super::class::fit(&mut tensors, family, config).into_iter().collect();
     let mut keys = Vec::new();
     for scope in &scopes {
         assumptions.extend(scope.assumptions().into_iter().map(|assumption| match assumption.formula {

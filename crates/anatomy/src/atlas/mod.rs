@@ -4,6 +4,7 @@
 //! module knows a family.
 
 mod blueprint;
+mod class;
 mod expression;
 mod family;
 mod matching;

@@ -1,0 +1,50 @@
+//! Classes of a family that have another head than its file describes.
+//!
+//! Every causal model of transformers comes with the same few classes beside its own (modeling_layers.py): a classifier of
+//! texts or tokens whose head is called `score`, and the bare model without any. Token classifiers of GPT-2's age call
+//! it `classifier`.
+
+use serde_json::Value as Json;
+
+use super::blueprint::Expected;
+use super::class_of;
+use super::family::Family;
+use crate::names::Role;
+
+/// Labels where a configuration names none.
+const LABELS: u64 = 2;
+
+/// Gives the tensors the head of the class that the configuration names, where that is not one of those that the
+/// family's file describes. What was taken for granted comes back in words.
+pub(super) fn fit(tensors: &mut Vec<Expected>, family: &Family, config: &Json) -> Option<String> {
+    let class = class_of(config);
+    if class.is_empty() || family.classes.is_empty() || family.classes.iter().any(|known| known == class) {
+        return None;
+    }
+    let known = family.classes.first()?;
+    let causal = known.ends_with("ForCausalLM") || known.ends_with("LMHeadModel");
+    let texts = class.ends_with("ForSequenceClassification");
+    let tokens = class.ends_with("ForTokenClassification");
+    let bare = class.ends_with("Model") && !class.ends_with("LMHeadModel") && !class.contains("For");
+    if !causal || !(texts || tokens || bare) {
+        return Some(format!("the class {class} is read as {known}, which the family describes"));
+    }
+    let width =
+        tensors.iter().find(|row| row.role == Role::Embedding && row.shape.len() == 2)?.shape.last().copied()?;
+    tensors.retain(|row| row.role != Role::Head);
+    if texts || tokens {
+        let labels = config.get("id2label").and_then(Json::as_object).map(|labels| labels.len() as u64);
+        let labels = labels.or_else(|| config.get("num_labels").and_then(Json::as_u64)).unwrap_or(LABELS);
+        // Token classifiers that are older than the common class call it otherwise.
+        let common = texts || tensors.iter().any(|row| row.name(0).starts_with("model."));
+        let head = if common { "score" } else { "classifier" };
+        if labels > 0 {
+            tensors.push(Expected::plain(&format!("{head}.weight"), &[labels, width], Role::Head));
+        }
+        if labels > 0 && tokens {
+            tensors.push(Expected::plain(&format!("{head}.bias"), &[labels], Role::Head));
+        }
+        return Some(format!("the class {class} has a head of {labels} labels in place of the language model's"));
+    }
+    Some(format!("the class {class} has no head"))
+}

@@ -1,0 +1,75 @@
+//! The atlas's GGUF families against headers that llama.cpp wrote: one or two small models of an architecture, with
+//! everything that its loader may read, and well-known models. `data/gguf-headers` holds what precedes the tensors' data;
+//! `bytes.json` says how long the whole files were.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "helpers of tests")]
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::path::Path;
+
+use anatomy::Severity;
+use anatomy::analysis::Analysis;
+use anatomy::atlas::Atlas;
+use anatomy::check::check;
+use anatomy::model::Model;
+use flate2::read::GzDecoder;
+
+/// Headers that their family does not explain, with the reason.
+const GAPS: &[(&str, &str)] = &[
+    ("deepseek2-moe", "gate and up of the experts are one tensor"),
+    ("phi3-dense", "queries, keys and values are apart"),
+];
+
+fn restore(header: &Path, bytes: u64, directory: &Path) -> std::path::PathBuf {
+    let mut head = Vec::new();
+    GzDecoder::new(File::open(header).unwrap()).read_to_end(&mut head).unwrap();
+    let path = directory.join("model.gguf");
+    let mut file = File::create(&path).unwrap();
+    file.write_all(&head).unwrap();
+    file.set_len(bytes).unwrap();
+    path
+}
+
+#[test]
+fn every_header_is_explained_name_by_name() {
+    let atlas = Atlas::new();
+    let folder = Path::new("tests/data/gguf-headers");
+    let bytes: BTreeMap<String, u64> =
+        serde_json::from_str(&fs::read_to_string(folder.join("bytes.json")).unwrap()).unwrap();
+    assert!(bytes.len() >= 100, "only {}", bytes.len());
+    let mut failed = Vec::new();
+    for (name, bytes) in &bytes {
+        let directory = tempfile::tempdir().unwrap();
+        let path = restore(&folder.join(format!("{name}.gz")), *bytes, directory.path());
+        let model = Model::open(&path).unwrap();
+        let blueprint = atlas.blueprint_of_gguf(&model.gguf().unwrap().container.metadata).unwrap();
+        let analysis = Analysis::new(&model);
+        let mut held: BTreeMap<&str, Vec<u64>> =
+            analysis.rows.iter().map(|row| (row.tensor.name.as_str(), row.logical_shape().to_vec())).collect();
+        let mut wrong = Vec::new();
+        for row in &blueprint.tensors {
+            for number in 0..row.count {
+                let tensor = row.name(number);
+                match held.remove(tensor.as_str()) {
+                    Some(shape) if *shape == *row.shape => {}
+                    Some(shape) => wrong.push(format!("{tensor} is {shape:?}, not {:?}", row.shape)),
+                    None if row.optional.is_some() => {}
+                    None => wrong.push(format!("{tensor} is not there")),
+                }
+            }
+        }
+        // Scales of a packed weight stand beside it whatever the architecture.
+        held.retain(|name, _| !name.ends_with(".scale") && !name.ends_with(".input_scale"));
+        wrong.extend(held.keys().map(|name| format!("{name} is not explained")));
+        if wrong.is_empty() {
+            let found = check(&analysis, &atlas).findings;
+            let found = found.iter().filter(|finding| finding.severity() >= Severity::Warning);
+            wrong.extend(found.map(|finding| format!("{}: {}", finding.rule.name, finding.message)));
+        }
+        if wrong.is_empty() == GAPS.iter().any(|(gap, _)| gap == name) {
+            failed.push(format!("{name}: {} wrong: {:?}", wrong.len(), wrong.iter().take(4).collect::<Vec<_>>()));
+        }
+    }
+    assert!(failed.is_empty(), "{} of {}:\n{}", failed.len(), bytes.len(), failed.join("\n"));
+}
