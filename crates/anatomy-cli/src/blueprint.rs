@@ -1,5 +1,6 @@
 //! `anatomy blueprint`: which tensors follow from a configuration alone.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -79,7 +80,13 @@ pub fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
     let build = |configuration: &Configuration| {
         let (blueprint, config, metadata) = match configuration {
             Configuration::Json(config) => (atlas.blueprint(config), Some(config), None),
-            Configuration::Gguf(metadata) => (atlas.blueprint_of_gguf(metadata), None, Some(metadata)),
+            Configuration::Gguf(metadata, held) => {
+                let blueprint = atlas.blueprint_of_gguf(metadata).map(|mut blueprint| {
+                    blueprint.settle(|name| held.contains(&of_any_layer(name)));
+                    blueprint
+                });
+                (blueprint, None, Some(metadata))
+            }
         };
         let blueprint = blueprint.map_err(|error| error.in_file(&*shown))?;
         let (family, keys) = (blueprint.family.clone(), blueprint.keys.clone());
@@ -126,7 +133,8 @@ pub fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
 #[derive(Clone)]
 enum Configuration {
     Json(Json),
-    Gguf(Metadata),
+    /// Metadata, and the names of the tensors beside them, of any layer.
+    Gguf(Metadata, HashSet<String>),
 }
 
 impl Configuration {
@@ -134,7 +142,7 @@ impl Configuration {
     fn set(&mut self, path: &str, value: Json) -> Result<(), Error> {
         match self {
             Configuration::Json(config) => *config = with_value(config, path, value),
-            Configuration::Gguf(metadata) => {
+            Configuration::Gguf(metadata, _) => {
                 let key = gguf_key(metadata, path);
                 let Some(value) = metadata_value(&value) else {
                     let message = format!("{path} of a GGUF must be a number, a truth or a text");
@@ -150,9 +158,15 @@ impl Configuration {
     fn states(&self, path: &str) -> bool {
         match self {
             Configuration::Json(config) => path.split('.').try_fold(config, |value, word| value.get(word)).is_some(),
-            Configuration::Gguf(metadata) => metadata.get(&gguf_key(metadata, path)).is_some(),
+            Configuration::Gguf(metadata, _) => metadata.get(&gguf_key(metadata, path)).is_some(),
         }
     }
+}
+
+/// A name without the number of its layer, so that a changed number of layers finds it too.
+fn of_any_layer(name: &str) -> String {
+    let word = |word: &str| if word.bytes().all(|byte| byte.is_ascii_digit()) { "*".into() } else { word.to_string() };
+    name.split('.').map(word).collect::<Vec<_>>().join(".")
 }
 
 /// The key with the architecture in front, which users may leave out.
@@ -191,7 +205,8 @@ fn configuration(path: &Path) -> Result<Configuration, Error> {
         return Ok(Configuration::Json(config));
     }
     if let Some(file) = model.files.into_iter().find(|file| file.container.format.id == "gguf") {
-        return Ok(Configuration::Gguf(file.container.metadata));
+        let held = file.container.tensors.iter().map(|tensor| of_any_layer(&tensor.name)).collect();
+        return Ok(Configuration::Gguf(file.container.metadata, held));
     }
     // A file of another name that was meant as a configuration fails with the reason why it is none.
     let source = Source::open(path)?;

@@ -123,6 +123,12 @@ impl Blueprint {
         due.map(Expected::parameters).fold(0, u64::saturating_add)
     }
 
+    /// Settles the optional tensors by a file: those that it holds are due, the others are not. What its metadata leave
+    /// open, its header tells.
+    pub fn settle(&mut self, held: impl Fn(&str) -> bool) {
+        self.tensors.retain_mut(|row| row.optional.take().is_none() || held(&row.name(0)));
+    }
+
     /// How many tensors there are, those of optional rows left out.
     pub fn count(&self) -> usize {
         self.tensors.iter().filter(|tensor| tensor.optional.is_none()).map(|tensor| tensor.count).sum()
