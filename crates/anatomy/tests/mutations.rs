@@ -185,3 +185,49 @@ fn one_fault_is_told_as_what_it_is() {
         .collect();
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
+
+/// Rules and what they speak of, for a folder that holds an index and no shard.
+fn listed(config: &Json, names: &[String], atlas: &Atlas) -> Vec<(String, String)> {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("config.json"), config.to_string()).unwrap();
+    let map: BTreeMap<&String, &str> = names.iter().map(|name| (name, "model-00001-of-00001.safetensors")).collect();
+    let index = json!({"metadata": {}, "weight_map": map});
+    fs::write(directory.path().join("model.safetensors.index.json"), index.to_string()).unwrap();
+    let model = Model::open(directory.path()).unwrap();
+    let analysis = Analysis::new(&model);
+    let found = check(&analysis, atlas).findings.into_iter().filter(|finding| finding.rule.name != "shard-missing");
+    found
+        .map(|finding| (finding.rule.name.to_string(), finding.tensor.map(|name| name.to_string()).unwrap_or_default()))
+        .collect()
+}
+
+#[test]
+fn names_of_an_index_are_compared_where_shards_are_missing() {
+    let atlas = Atlas::new();
+    let case = known(&atlas, "tiny").into_iter().find(|case| case.name == "llama").unwrap();
+    let whole: Vec<String> = case.tensors().into_keys().collect();
+    assert_eq!(listed(&case.config, &whole, &atlas), []);
+    let one = |rule: &str, name: &str| vec![(rule.to_string(), name.to_string())];
+    let without = |gone: &str| whole.iter().filter(|name| *name != gone).cloned().collect::<Vec<_>>();
+    let with = |added: &str| whole.iter().cloned().chain([added.to_string()]).collect::<Vec<_>>();
+    let (norm, query) = ("model.layers.0.input_layernorm.weight", "model.layers.0.self_attn.q_proj.weight");
+    assert_eq!(listed(&case.config, &without(norm), &atlas), one("norm-missing", norm));
+    assert_eq!(listed(&case.config, &without(query), &atlas), one("tensor-missing", query));
+    // A bias belongs beside a packed weight, not beside this one; a head of labels is no language model's.
+    for stranger in ["model.layers.0.self_attn.q_proj.bias", "score.weight", "model.layers.7.mlp.up_proj.weight"] {
+        assert_eq!(listed(&case.config, &with(stranger), &atlas), one("tensor-unexpected", stranger));
+    }
+    let mut tied = case.config.clone();
+    tied["tie_word_embeddings"] = json!(true);
+    assert_eq!(listed(&tied, &whole, &atlas), one("head-stored-again", "lm_head.weight"));
+    let packed: Vec<String> = whole
+        .iter()
+        .flat_map(|name| match name.strip_suffix("_proj.weight") {
+            Some(stem) => {
+                ["qweight", "qzeros", "scales", "g_idx", "bias"].map(|end| format!("{stem}_proj.{end}")).to_vec()
+            }
+            None => vec![name.clone()],
+        })
+        .collect();
+    assert_eq!(listed(&case.config, &packed, &atlas), []);
+}

@@ -63,11 +63,11 @@ pub(super) fn compare(blueprint: &Blueprint, listed: &[String], findings: &mut F
     let (mut tables, mut heads) = (Vec::new(), Vec::new());
     for (place, (name, part)) in listed.iter().zip(&parts).enumerate() {
         let aside = part.stack == Stack::NextToken || part.stack == Stack::Training || part.role == Role::Adapter;
-        if aside || used.contains(&place) || is_beside(name, &known) {
+        if aside || used.contains(&place) || is_beside(name, &known, &places) {
             used.insert(place);
         } else if part.buffer {
             tables.push(name);
-        } else if part.role == Role::Head && name.ends_with("weight") {
+        } else if part.role == Role::Head && name.ends_with("lm_head.weight") {
             heads.push(name);
         } else {
             let message = format!("the index lists {name}, which follows from nothing in the configuration");
@@ -89,11 +89,11 @@ pub(super) fn compare(blueprint: &Blueprint, listed: &[String], findings: &mut F
 }
 
 /// Whether a name is that of a scale, a zero point, an order or a bias beside a packed weight that is known.
-fn is_beside(name: &str, known: &HashSet<String>) -> bool {
+fn is_beside(name: &str, known: &HashSet<String>, places: &HashMap<&str, usize>) -> bool {
     let Some((stem, last)) = name.rsplit_once('.') else { return false };
     let sides = crate::packing::is_side_word(last) || last.starts_with("bitsandbytes__");
     // GPTQ gives every layer that it packs a bias.
-    let bias = last == "bias" && !known.contains(name);
+    let bias = last == "bias" && places.contains_key(format!("{stem}.qweight").as_str());
     let stem = stem.strip_suffix(".quant_state").unwrap_or(stem);
     (sides || bias) && (known.contains(stem) || known.contains(&format!("{stem}.weight")))
 }
