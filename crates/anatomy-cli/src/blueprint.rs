@@ -1,6 +1,5 @@
 //! `anatomy blueprint`: which tensors follow from a configuration alone.
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -82,7 +81,7 @@ pub fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
             Configuration::Json(config) => (atlas.blueprint(config), Some(config), None),
             Configuration::Gguf(metadata, held) => {
                 let blueprint = atlas.blueprint_of_gguf(metadata).map(|mut blueprint| {
-                    blueprint.settle(|name| held.contains(&of_any_layer(name)));
+                    blueprint.settle(held.iter().map(String::as_str));
                     blueprint
                 });
                 (blueprint, None, Some(metadata))
@@ -133,8 +132,8 @@ pub fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
 #[derive(Clone)]
 enum Configuration {
     Json(Json),
-    /// Metadata, and the names of the tensors beside them, of any layer.
-    Gguf(Metadata, HashSet<String>),
+    /// Metadata, and the names of the tensors beside them.
+    Gguf(Metadata, Vec<String>),
 }
 
 impl Configuration {
@@ -161,12 +160,6 @@ impl Configuration {
             Configuration::Gguf(metadata, _) => metadata.get(&gguf_key(metadata, path)).is_some(),
         }
     }
-}
-
-/// A name without the number of its layer, so that a changed number of layers finds it too.
-fn of_any_layer(name: &str) -> String {
-    let word = |word: &str| if word.bytes().all(|byte| byte.is_ascii_digit()) { "*".into() } else { word.to_string() };
-    name.split('.').map(word).collect::<Vec<_>>().join(".")
 }
 
 /// The key with the architecture in front, which users may leave out.
@@ -205,7 +198,7 @@ fn configuration(path: &Path) -> Result<Configuration, Error> {
         return Ok(Configuration::Json(config));
     }
     if let Some(file) = model.files.into_iter().find(|file| file.container.format.id == "gguf") {
-        let held = file.container.tensors.iter().map(|tensor| of_any_layer(&tensor.name)).collect();
+        let held = file.container.tensors.iter().map(|tensor| tensor.name.to_string()).collect();
         return Ok(Configuration::Gguf(file.container.metadata, held));
     }
     // A file of another name that was meant as a configuration fails with the reason why it is none.

@@ -11,6 +11,7 @@ use serde_json::Value as Json;
 use super::Atlas;
 use super::expression::Code;
 use super::family::{Family, Include, Part, Row};
+use super::matching::pattern;
 use super::scope::{Scope, at};
 use crate::error::{Error, ErrorKind, Result};
 use crate::names::Role;
@@ -19,6 +20,9 @@ use crate::names::Role;
 const MAX_TENSORS: usize = 4_000_000;
 /// Turns of one loop beyond this number are refused.
 const MAX_TURNS: usize = 1_000_000;
+/// Turns of all loops together: a condition that holds in none costs time all the same. The largest known models take
+/// some tens of thousands.
+const MAX_TURNS_IN_ALL: usize = 1_000_000;
 /// Families inside of families.
 const MAX_DEPTH: usize = 8;
 
@@ -123,10 +127,11 @@ impl Blueprint {
         due.map(Expected::parameters).fold(0, u64::saturating_add)
     }
 
-    /// Settles the optional tensors by a file: those that it holds are due, the others are not. What its metadata leave
-    /// open, its header tells.
-    pub fn settle(&mut self, held: impl Fn(&str) -> bool) {
-        self.tensors.retain_mut(|row| row.optional.take().is_none() || held(&row.name(0)));
+    /// Settles the optional tensors by the names in a file: those that it holds, in whichever layer, are due, the others
+    /// are not. What its metadata leave open, its header tells.
+    pub fn settle<'n>(&mut self, held: impl IntoIterator<Item = &'n str>) {
+        let held: HashSet<String> = held.into_iter().map(|name| pattern(name).0).collect();
+        self.tensors.retain_mut(|row| row.optional.take().is_none() || held.contains(&pattern(&row.name(0)).0));
     }
 
     /// How many tensors there are, those of optional rows left out.
@@ -138,7 +143,7 @@ impl Blueprint {
 /// Builds the tensors of a configuration; `place` is where it stands in the whole, for messages.
 pub(super) fn build(atlas: &Atlas, family: &Family, config: &Json) -> Result<Blueprint> {
     let scope = scope_of(family, config, String::new(), IndexMap::new());
-    let mut builder = Builder { atlas, tensors: Vec::new(), count: 0, scopes: Vec::new() };
+    let mut builder = Builder { atlas, tensors: Vec::new(), count: 0, turns: 0, scopes: Vec::new() };
     builder.family(family, &Arc::new(scope), 0)?;
     let Builder { mut tensors, scopes, .. } = builder;
     let mut names = HashSet::with_capacity(tensors.len());
@@ -181,6 +186,8 @@ struct Builder<'a> {
     tensors: Vec<Expected>,
     /// Single tensors so far.
     count: usize,
+    /// Turns of all loops so far.
+    turns: usize,
     scopes: Vec<Arc<Scope>>,
 }
 
@@ -324,6 +331,11 @@ impl Builder<'_> {
     }
 
     fn turn(&mut self, family: &Family, table: &Table, outer: &Arc<Scope>, variables: &[(&str, Value)]) -> Result<()> {
+        self.turns += 1;
+        if self.turns > MAX_TURNS_IN_ALL {
+            let message = format!("the configuration takes more than {MAX_TURNS_IN_ALL} turns of layers and parts");
+            return Err(Error::new(ErrorKind::Limit, message).help("look at its number of layers and experts"));
+        }
         let scope = Arc::new(Scope::turn(outer, &table.lets, variables));
         if let Some((code, text)) = &table.when
             && !holds(family, "a part", text, code, &scope)?

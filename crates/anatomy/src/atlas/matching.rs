@@ -31,7 +31,7 @@ struct Group {
 type Groups = BTreeMap<String, Group>;
 
 /// Replaces each word that is a number by `*`, and the number of words such as `expert_7`; gives the first number.
-fn pattern(name: &str) -> (String, Option<u64>) {
+pub(super) fn pattern(name: &str) -> (String, Option<u64>) {
     let mut out = String::with_capacity(name.len());
     let mut first = None;
     for (index, word) in name.split('.').enumerate() {
