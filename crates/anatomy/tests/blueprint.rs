@@ -153,8 +153,9 @@ fn page() -> String {
         "# Families\n\nWhat the atlas knows, one data file each in `crates/anatomy/atlas`. The columns count the lists of \
          tensors that transformers 5.23 wrote and that the family explains exactly, by name and shape, of how many: \
          small models as saved, the same with flags flipped, class defaults, well-known models, and variants of other \
-         sizes. A family without figures is a part of others, or was checked on public weight indexes only; what is \
-         not known of it stands in the last column. The exceptions have their reasons in \
+         sizes. A family without figures is a part of others, or was compared with what it names as its source only; \
+         those of `gguf/` are fitted to one or two headers of an architecture, most of them of small models, and held to \
+         them by `crates/anatomy/tests/gguf.rs`. What is not known of a family stands in the last column. The exceptions have their reasons in \
          `crates/anatomy/tests/blueprint.rs`. A configuration of any other family is refused.\n\nThis page is made from \
          the data: `ANATOMY_WRITE_DOCS=1 cargo test -p anatomy --test blueprint`.\n\n| family | name | small | flags | \
          defaults | real | variants | not known |\n|---|---|---|---|---|---|---|---|\n",
