@@ -18,6 +18,9 @@ use crate::names::Role;
 
 /// Tensors beyond this number are refused: the largest known models have half a million.
 const MAX_TENSORS: usize = 4_000_000;
+/// Rows beyond this number are refused, where each is held by itself; experts share one. The largest known models have
+/// some tens of thousands.
+const MAX_ROWS: usize = 300_000;
 /// Turns of one loop beyond this number are refused.
 const MAX_TURNS: usize = 1_000_000;
 /// Turns of all loops together: a condition that holds in none costs time all the same. The largest known models take
@@ -358,8 +361,9 @@ impl Builder<'_> {
             let inner = line.inner(family, &scope)?;
             let count = inner.iter().map(Vec::len).fold(1, usize::saturating_mul);
             self.count = self.count.saturating_add(count);
-            if self.count > MAX_TENSORS {
-                let message = format!("the configuration asks for more than {MAX_TENSORS} tensors");
+            if self.count > MAX_TENSORS || self.tensors.len() >= MAX_ROWS {
+                let most = if self.count > MAX_TENSORS { MAX_TENSORS } else { MAX_ROWS };
+                let message = format!("the configuration asks for more than {most} tensors");
                 return Err(Error::new(ErrorKind::Limit, message).help("look at its number of layers and experts"));
             }
             if count == 0 {
