@@ -1,0 +1,249 @@
+//! What is to be run: a model's weights, and what its layers are.
+
+use std::collections::BTreeMap;
+
+use super::mixture;
+use crate::analysis::Analysis;
+use crate::architecture::{Architecture, Keys};
+use crate::atlas;
+use crate::dtype::DType;
+use crate::error::Result;
+use crate::metadata::Metadata;
+use crate::names::{Role, Stack};
+
+/// One tensor, or the experts of a layer together.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Weight {
+    /// llama.cpp's name where it is known, else the file's.
+    pub name: String,
+    /// Dimensions, outermost first; stacked experts have one for the experts.
+    pub shape: Vec<u64>,
+    /// Element type.
+    pub dtype: DType,
+    /// Bytes.
+    pub bytes: u64,
+    /// What it does.
+    pub role: Role,
+    /// Layer within its stack.
+    pub layer: Option<u32>,
+}
+
+/// A model as far as memory is concerned.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    /// Sizes, and the table of what each layer keeps.
+    pub architecture: Architecture,
+    /// llama.cpp's name of the family, where it is known.
+    pub family: String,
+    /// What is loaded.
+    pub weights: Vec<Weight>,
+    /// llama.cpp's names of the tensors with their shapes, for what is computed; empty where they are not known.
+    pub(super) shapes: Vec<(String, Vec<u64>)>,
+    /// Learned numbers.
+    pub parameters: u64,
+    /// Learned numbers that one token uses.
+    pub active: Option<u64>,
+    /// The 16-bit type of the configuration, in which transformers and vLLM keep caches.
+    pub dtype: DType,
+    /// Whether the bytes of the weights are those of a file.
+    pub measured: bool,
+    /// In which types the weights are, in a word.
+    pub precision: String,
+    /// Numbers that only metadata or a configuration state.
+    pub(super) extra: Extra,
+}
+
+/// Numbers beside the architecture's.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Extra {
+    pub(super) per_layer: u64,
+    pub(super) residual_streams: u64,
+    pub(super) deepstack: u64,
+    pub(super) value_size: u64,
+    pub(super) indexer_heads: u64,
+    pub(super) indexer_size: u64,
+    pub(super) top_k: u64,
+    pub(super) pooled: u64,
+}
+
+impl Subject {
+    /// A model from its files' headers; `blueprint` names its tensors as llama.cpp does where the files do not.
+    pub fn measured(analysis: &Analysis, architecture: Architecture, blueprint: Option<&atlas::Blueprint>) -> Self {
+        let gguf = analysis.model.gguf().map(|file| &file.container.metadata);
+        let rows = analysis.rows.iter().filter(|row| row.part.stack != Stack::Training);
+        let mut weights: Vec<Weight> = Vec::with_capacity(analysis.rows.len());
+        let mut shared: BTreeMap<(usize, u32), ()> = BTreeMap::new();
+        for row in rows {
+            // Tensors that share a storage are loaded once.
+            let bytes = match row.tensor.storage {
+                Some(view) if shared.insert((row.file, view.storage), ()).is_some() => 0,
+                _ => row.tensor.bytes,
+            };
+            weights.push(Weight {
+                name: row.tensor.name.to_string(),
+                shape: row.logical_shape().to_vec(),
+                dtype: row.tensor.dtype,
+                bytes,
+                role: row.part.role,
+                layer: row.part.layer,
+            });
+        }
+        let shapes = match (gguf, blueprint) {
+            (Some(_), _) => weights.iter().map(|weight| (weight.name.clone(), weight.shape.clone())).collect(),
+            (None, Some(blueprint)) => stacked(blueprint),
+            (None, None) => Vec::new(),
+        };
+        let total = analysis.stored_bytes();
+        let counted = weights.iter().map(|weight| weight.bytes).fold(0, u64::saturating_add);
+        if counted != total && !weights.is_empty() {
+            // Views of one storage: what the table above cannot attribute exactly is put right in the sum.
+            if let Some(first) = weights.first_mut() {
+                first.bytes = first.bytes.saturating_add(total.saturating_sub(counted));
+            }
+        }
+        let precision = mixture::words(weights.iter().map(|weight| (weight.dtype, weight.bytes)));
+        Subject {
+            extra: gguf.map(Extra::of_gguf).unwrap_or_default(),
+            dtype: half(analysis.model.config.as_ref()),
+            parameters: analysis.total(),
+            active: None,
+            measured: true,
+            family: gguf
+                .and_then(|metadata| metadata.text("general.architecture").map(str::to_string))
+                .or_else(|| blueprint.and_then(|blueprint| blueprint.gguf.clone()))
+                .unwrap_or_default(),
+            precision,
+            architecture,
+            weights,
+            shapes,
+        }
+    }
+
+    /// A model from a blueprint, in an element type or in llama.cpp's mixture of a name (`q4_k_m`).
+    ///
+    /// # Errors
+    /// Where there is no such type or mixture.
+    pub fn planned(
+        blueprint: &atlas::Blueprint,
+        architecture: Architecture,
+        config: Option<&serde_json::Value>,
+        precision: Option<&str>,
+    ) -> Result<Self> {
+        let shapes = stacked(blueprint);
+        let stated = half(config);
+        let name = precision.map_or_else(|| stated.name().to_ascii_lowercase(), str::to_ascii_lowercase);
+        let weights = mixture::weights(blueprint, &architecture, &name)?;
+        let due = blueprint.tensors.iter().filter(|row| row.optional.is_none());
+        let mut extra = Extra::default();
+        if let Some(config) = config {
+            extra.of_config(config);
+        }
+        Ok(Subject {
+            parameters: blueprint.total(),
+            active: None,
+            dtype: stated,
+            measured: false,
+            family: blueprint.gguf.clone().unwrap_or_default(),
+            precision: name,
+            extra: Extra { value_size: extra.value_size, ..extra },
+            architecture,
+            weights,
+            shapes: if due.count() > 0 { shapes } else { Vec::new() },
+        })
+    }
+
+    /// Bytes of all weights.
+    pub fn weight_bytes(&self) -> u64 {
+        self.weights.iter().map(|weight| weight.bytes).fold(0, u64::saturating_add)
+    }
+}
+
+impl Extra {
+    fn of_gguf(metadata: &Metadata) -> Self {
+        let Some(keys) = Keys::new(metadata) else { return Extra::default() };
+        let number = |name: &str| keys.unsigned(name).unwrap_or(0);
+        Extra {
+            per_layer: number("embedding_length_per_layer_input"),
+            residual_streams: number("hyper_connection.count"),
+            deepstack: number("n_deepstack_layers"),
+            value_size: number("attention.value_length_mla"),
+            indexer_heads: number("attention.indexer.head_count"),
+            indexer_size: number("attention.indexer.key_length"),
+            top_k: number("attention.indexer.top_k"),
+            pooled: number("attention.indexer.kpool"),
+        }
+    }
+
+    fn of_config(&mut self, config: &serde_json::Value) {
+        let text = ["text_config", "llm_config", "language_config"].iter().find_map(|key| config.get(key));
+        let number = |key: &str| {
+            let value = text.and_then(|text| text.get(key)).or_else(|| config.get(key));
+            value.and_then(serde_json::Value::as_u64).unwrap_or(0)
+        };
+        *self = Extra {
+            per_layer: number("hidden_size_per_layer_input"),
+            residual_streams: number("hc_mult"),
+            deepstack: 0,
+            value_size: number("v_head_dim"),
+            indexer_heads: number("index_n_heads"),
+            indexer_size: number("index_head_dim"),
+            top_k: number("index_topk"),
+            pooled: 0,
+        };
+    }
+}
+
+/// The 16-bit type that a configuration states.
+fn half(config: Option<&serde_json::Value>) -> DType {
+    let text = ["text_config", "llm_config", "language_config"];
+    let inner = text.iter().find_map(|key| config?.get(key));
+    let stated = [config, inner].into_iter().flatten().find_map(|config| {
+        ["dtype", "torch_dtype"].iter().find_map(|key| config.get(key)?.as_str()).map(str::to_string)
+    });
+    let named = stated.and_then(|name| DType::named(name.trim_start_matches("torch.")));
+    named.filter(|dtype| matches!(dtype, DType::F16 | DType::BF16 | DType::F32)).unwrap_or(DType::BF16)
+}
+
+/// llama.cpp's names with shapes, experts of a layer in one tensor.
+fn stacked(blueprint: &atlas::Blueprint) -> Vec<(String, Vec<u64>)> {
+    let due = blueprint.tensors.iter().filter(|row| row.optional.is_none());
+    due.filter_map(|row| {
+        let name = row.gguf(0)?;
+        let mut shape = row.shape.to_vec();
+        if row.count > 1 {
+            shape.insert(0, row.count as u64);
+        }
+        Some((name, shape))
+    })
+    .collect()
+}
+
+impl Subject {
+    /// Layers of the main stack.
+    pub fn layer_count(&self) -> usize {
+        let table = self.architecture.cache.layers.len();
+        let stated = self.architecture.layers.and_then(|layers| usize::try_from(layers).ok()).unwrap_or(0);
+        let seen = self.weights.iter().filter_map(|weight| weight.layer).max().map_or(0, |last| last as usize + 1);
+        if table > 0 { table } else { stated.min(1 << 16).max(seen.min(1 << 16)) }
+    }
+
+    /// Whether the output is the token embedding.
+    pub fn is_tied(&self) -> bool {
+        !self.weights.iter().any(|weight| weight.role == Role::Head && weight.bytes > 0)
+    }
+
+    /// The token embedding.
+    pub(super) fn embedding(&self) -> Option<&Weight> {
+        let named = |weight: &&Weight| weight.role == Role::Embedding && weight.layer.is_none();
+        self.weights.iter().filter(named).max_by_key(|weight| weight.bytes)
+    }
+
+    /// How the bytes of the weights come about.
+    pub(super) fn weights_formula(&self) -> String {
+        if self.measured {
+            format!("the tensors of the file, {}", self.precision)
+        } else {
+            format!("{} parameters in {}", crate::report::units::thousands(self.parameters), self.precision)
+        }
+    }
+}
