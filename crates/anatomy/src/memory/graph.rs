@@ -4,7 +4,7 @@
 //! the graph of a micro-batch from it and asks the [allocator](super::allocator) how much it needs. What is smaller
 //! than a row of activations is left out. Steps and their order: llama.cpp, `src/llama-graph.cpp` and `src/models`.
 
-use std::collections::HashMap;
+use foldhash::{HashMap, HashMapExt};
 
 use super::allocator::{Graph, Id, Shape};
 use crate::cache::{Layer, Reach, State, Store};

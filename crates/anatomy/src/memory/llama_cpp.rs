@@ -15,7 +15,7 @@ use crate::names::Role;
 const PADDING: u64 = 256;
 
 /// What CUDA, ROCm and Vulkan take of a device before anything is allocated: an allowance, not a measurement.
-const DEVICE_OVERHEAD: u64 = 400 << 20;
+const DEVICE_OVERHEAD: u64 = 512 << 20;
 /// What the process itself takes of main memory: code, vocabulary, graphs. An allowance.
 const HOST_OVERHEAD: u64 = 150 << 20;
 
@@ -187,44 +187,55 @@ pub(super) fn cache_bytes(subject: &Subject, request: &Request) -> Result<Option
     Ok(Some(each.fold((0, 0), |sum, layer| (sum.0.saturating_add(layer.0), sum.1.saturating_add(layer.1)))))
 }
 
-/// The network of a subject, built once for many requests.
+/// What is computed once for many requests: the network, and the weights by layer.
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
     network: Option<Network>,
+    /// For each layer its bytes without experts, and those of its experts.
+    layers: Vec<(u64, u64)>,
+    /// Bytes that stay in main memory: the embedding.
+    embedding: u64,
+    /// Bytes of what follows the last layer.
+    rest: u64,
+    /// Bytes that AVX2 processors re-pack.
+    repacked: u64,
+    /// Bytes of the embedding where it is also the output.
+    tied: u64,
+    weights: u64,
 }
 
 impl Plan {
     pub(super) fn new(subject: &Subject) -> Self {
-        let architecture = &subject.architecture;
-        let layers = &architecture.cache.layers;
-        let (Some(hidden), Some(vocab)) = (architecture.hidden_size, architecture.vocab_size) else {
-            return Plan { network: None };
+        let mut plan = Plan {
+            network: network(subject),
+            layers: vec![(0, 0); subject.layer_count()],
+            embedding: 0,
+            rest: 0,
+            repacked: 0,
+            tied: 0,
+            weights: subject.weight_bytes(),
         };
-        if layers.is_empty() {
-            return Plan { network: None };
+        for weight in &subject.weights {
+            let layer = weight.layer.and_then(|layer| plan.layers.get_mut(layer as usize));
+            let sum = match (weight.role, layer) {
+                (Role::Experts, Some(layer)) => &mut layer.1,
+                (_, Some(layer)) => &mut layer.0,
+                (Role::Embedding, None) => &mut plan.embedding,
+                (_, None) => &mut plan.rest,
+            };
+            *sum = sum.saturating_add(weight.bytes);
+            if repacked(weight) {
+                plan.repacked = plan.repacked.saturating_add(weight.bytes);
+            }
         }
-        let family = subject.family.as_str();
-        let numbers = Numbers {
-            hidden,
-            vocab,
-            heads: architecture.attention.query_heads.unwrap_or(0),
-            head_size: architecture.attention.head_dim.unwrap_or(0),
-            experts_used: architecture.experts.as_ref().and_then(|experts| experts.active).unwrap_or(0),
-            per_layer: subject.extra.per_layer,
-            residual_streams: subject.extra.residual_streams,
-            deepstack: subject.extra.deepstack,
-            value_size: subject.extra.value_size,
-            indexer_heads: subject.extra.indexer_heads,
-            indexer_size: subject.extra.indexer_size,
-            late_outputs: LATE_OUTPUTS.contains(&family),
-            keeps_last: LATE_OUTPUTS.contains(&family) && !NOT_KEPT.contains(&family),
-            top_k: subject.extra.top_k,
-            indexed: layers.iter().any(|layer| layer.indexer > 0),
-            pooled: subject.extra.pooled > 0,
-            weighted_inputs: family == "llama4",
-        };
-        let shapes = subject.shapes.iter().map(|(name, shape)| (name.as_str(), shape.as_slice()));
-        Plan { network: Some(Network::new(shapes, layers, &numbers)) }
+        if let Some(embedding) = subject.embedding().filter(|_| subject.is_tied()) {
+            plan.tied = embedding.bytes;
+            // Rows are looked up in one copy and multiplied in another, re-packed one.
+            if repackable(embedding) {
+                plan.repacked = plan.repacked.saturating_add(embedding.bytes);
+            }
+        }
+        plan
     }
 
     /// Bytes of the compute buffer; `None` where the network is not known.
@@ -261,48 +272,84 @@ impl Plan {
     }
 }
 
-/// What llama.cpp takes.
-pub(super) fn estimate(subject: &Subject, request: &Request) -> Result<Estimate> {
-    with_plan(subject, request, &Plan::new(subject))
+/// What is multiplied; `None` where sizes are missing.
+fn network(subject: &Subject) -> Option<Network> {
+    let architecture = &subject.architecture;
+    let layers = &architecture.cache.layers;
+    let (Some(hidden), Some(vocab)) = (architecture.hidden_size, architecture.vocab_size) else {
+        return None;
+    };
+    if layers.is_empty() {
+        return None;
+    }
+    let family = subject.family.as_str();
+    let numbers = Numbers {
+        hidden,
+        vocab,
+        heads: architecture.attention.query_heads.unwrap_or(0),
+        head_size: architecture.attention.head_dim.unwrap_or(0),
+        experts_used: architecture.experts.as_ref().and_then(|experts| experts.active).unwrap_or(0),
+        per_layer: subject.extra.per_layer,
+        residual_streams: subject.extra.residual_streams,
+        deepstack: subject.extra.deepstack,
+        value_size: subject.extra.value_size,
+        indexer_heads: subject.extra.indexer_heads,
+        indexer_size: subject.extra.indexer_size,
+        late_outputs: LATE_OUTPUTS.contains(&family),
+        keeps_last: LATE_OUTPUTS.contains(&family) && !NOT_KEPT.contains(&family),
+        top_k: subject.extra.top_k,
+        indexed: layers.iter().any(|layer| layer.indexer > 0),
+        pooled: subject.extra.pooled > 0,
+        weighted_inputs: family == "llama4",
+    };
+    let shapes = subject.plan.iter().map(|weight| (weight.name.as_str(), weight.shape.as_slice()));
+    Some(Network::new(shapes, layers, &numbers))
 }
 
-/// The same with a network that was built before.
+/// What llama.cpp takes.
+pub(super) fn estimate(subject: &Subject, request: &Request) -> Result<Estimate> {
+    let layout = Layout::new(subject, request)?;
+    let mut estimate = with_plan(subject, request, &Plan::new(subject))?;
+    estimate.parts = parts(subject, request, &layout, &estimate);
+    if estimate.cache.is_none() {
+        let why = subject.architecture.cache.unknown.clone();
+        let why = why.unwrap_or_else(|| "no layers are described".into());
+        estimate.notes.push(format!("the cache is not known: {why}"));
+    }
+    if estimate.compute == 0 {
+        estimate.notes.push("the compute buffer is not known: sizes of the layers are missing".into());
+    }
+    if !subject.family.is_empty() && subject.plan.is_empty() {
+        estimate.notes.push("the tensors of this family are not known to llama.cpp by name".into());
+    }
+    Ok(estimate)
+}
+
+/// The same without words, with what was computed before.
 pub(super) fn with_plan(subject: &Subject, request: &Request, plan: &Plan) -> Result<Estimate> {
     let layout = Layout::new(subject, request)?;
     let kept = cache_bytes(subject, request)?;
-    let compute = plan.compute(subject, request)?;
-    let vocab = subject.architecture.vocab_size.unwrap_or(0);
-    let output = vocab.saturating_mul(request.parallel).saturating_mul(4);
-    let weights = subject.weight_bytes();
-    let placement = Placement::new(subject, request, &layout);
-    let repack = placement.copied;
-    let overhead = HOST_OVERHEAD.saturating_add(DEVICE_OVERHEAD.saturating_mul(request.devices.len() as u64));
-    let mut notes = Vec::new();
-    if kept.is_none() {
-        let why = subject.architecture.cache.unknown.clone();
-        notes.push(format!("the cache is not known: {}", why.unwrap_or_else(|| "no layers are described".into())));
-    }
-    if compute.is_none() {
-        notes.push("the compute buffer is not known: sizes of the layers are missing".into());
-    }
+    // Several devices work on different micro-batches at once, each with its own buffer.
     let copies = if request.devices.len() > 1 { 2 } else { 1 };
-    let compute = compute.unwrap_or(0).saturating_mul(copies);
+    let compute = plan.compute(subject, request)?.unwrap_or(0).saturating_mul(copies);
+    let vocab = subject.architecture.vocab_size.unwrap_or(0);
     let (cache, state) = kept.unzip();
-    let state = state.unwrap_or(0);
-    let estimate = Estimate {
+    let placement = Placement::new(plan, request);
+    let mut estimate = Estimate {
         context: layout.cells / if request.kv_unified { request.parallel } else { 1 },
-        weights,
+        weights: plan.weights,
         cache,
         per_token: cache.map(|_| per_token(subject, request, &layout)),
-        state,
+        state: state.unwrap_or(0),
         compute,
-        output,
-        repack,
-        overhead,
-        parts: parts(subject, request, &layout, weights, cache, state, compute, output, repack, overhead),
-        placed: placement.placed(subject, request, &layout, compute, output, overhead),
-        notes,
+        output: vocab.saturating_mul(request.parallel).saturating_mul(4),
+        repack: placement.copied,
+        overhead: HOST_OVERHEAD.saturating_add(DEVICE_OVERHEAD.saturating_mul(request.devices.len() as u64)),
+        parts: Vec::new(),
+        placed: Vec::new(),
+        notes: Vec::new(),
     };
+    estimate.placed = placement.placed(subject, request, &layout, plan, &estimate);
     Ok(estimate)
 }
 
@@ -310,60 +357,47 @@ pub(super) fn with_plan(subject: &Subject, request: &Request, plan: &Plan) -> Re
 fn per_token(subject: &Subject, request: &Request, layout: &Layout) -> u64 {
     let layers = &subject.architecture.cache.layers;
     let most = layers.iter().map(values).max().unwrap_or(0);
-    let growing = layers.iter().filter(|layer| layout.cells_of(request, layer.reach) >= layout.cells);
-    growing.map(|layer| cell(layer, layout, most)).fold(0, u64::saturating_add)
+    let grows = |layer: &&Layer| {
+        matches!(layer.store, Store::Compressed(_)) || layout.cells_of(request, layer.reach) >= layout.cells
+    };
+    layers.iter().filter(grows).map(|layer| cell(layer, layout, most)).fold(0, u64::saturating_add)
 }
 
-#[allow(clippy::too_many_arguments, reason = "the terms of one sum")]
-fn parts(
-    subject: &Subject,
-    request: &Request,
-    layout: &Layout,
-    weights: u64,
-    cache: Option<u64>,
-    state: u64,
-    compute: u64,
-    output: u64,
-    repack: u64,
-    overhead: u64,
-) -> Vec<Part> {
-    let mut parts =
-        vec![Part { name: "weights", bytes: weights, exact: subject.measured, formula: subject.weights_formula() }];
-    if let Some(cache) = cache {
-        let formula = cache_formula(subject, request, layout);
-        parts.push(Part { name: "cache", bytes: cache, exact: true, formula });
-    }
-    if state > 0 {
-        let count = subject.architecture.cache.layers.iter().filter(|layer| layer.recurrent).count();
-        let formula =
-            format!("{count} recurrent layers × {} in F32, whatever the context", sequences(request.parallel));
-        parts.push(Part { name: "state", bytes: state, exact: true, formula });
-    }
-    let tokens = request.ubatch.min(request.batch);
-    let what = if layout.flash { "flash attention" } else { "with the matrix of scores" };
+fn parts(subject: &Subject, request: &Request, layout: &Layout, estimate: &Estimate) -> Vec<Part> {
     let cpu = request.devices.is_empty();
-    let formula = match cpu {
-        true => format!("intermediate results of {tokens} tokens at once, {what}; within 10 % on the CPU"),
-        false => {
-            format!("intermediate results of {tokens} tokens at once, {what}; as on the CPU, other backends differ")
+    let weights = subject.weights_formula();
+    let mut parts = vec![Part { name: "weights", bytes: estimate.weights, exact: subject.measured, formula: weights }];
+    let mut add = |name, bytes: u64, exact, formula: String| {
+        if bytes > 0 {
+            parts.push(Part { name, bytes, exact, formula });
         }
     };
-    parts.push(Part { name: "compute", bytes: compute, exact: false, formula });
+    add("cache", estimate.cache.unwrap_or(0), true, cache_formula(subject, request, layout));
+    let recurrent = subject.architecture.cache.layers.iter().filter(|layer| layer.recurrent).count();
+    let formula = match recurrent {
+        0 => "unfinished groups of past tokens, in F32".to_string(),
+        count => format!("{count} recurrent layers × {} in F32, whatever the context", sequences(request.parallel)),
+    };
+    add("state", estimate.state, true, formula);
+    let tokens = request.ubatch.min(request.batch).min(total_cells(request));
+    let what = if layout.flash { "flash attention" } else { "with the matrix of scores" };
+    let how = if cpu { "as the CPU backend lays them out" } else { "as on the CPU; other backends differ" };
+    add("compute", estimate.compute, false, format!("results in between of {tokens} tokens at once, {what}, {how}"));
     let vocab = subject.architecture.vocab_size.unwrap_or(0);
-    let formula = format!("{} × {vocab} logits × 4 B", sequences(request.parallel));
-    parts.push(Part { name: "output", bytes: output, exact: true, formula });
-    if repack > 0 {
-        let formula = match cpu {
-            true => "block types that AVX2 processors re-pack, beside the mapped file".to_string(),
-            false => "the tied embedding, once in main memory and once as output on the device".to_string(),
-        };
-        parts.push(Part { name: "copies", bytes: repack, exact: !cpu, formula });
-    }
+    add("output", estimate.output, true, format!("{} × {vocab} logits × 4 B", sequences(request.parallel)));
+    let formula = match cpu {
+        true => "blocks re-packed for AVX2, beside the mapped file, whose pages the system may then drop".to_string(),
+        false => "the tied embedding again, as output on the device".to_string(),
+    };
+    add("copies", estimate.repack, !cpu, formula);
     let formula = match request.devices.len() {
         0 => "allowance for the process itself".to_string(),
-        devices => format!("allowance: 150 MiB for the process, 400 MiB for the driver on each of {devices} devices"),
+        1 => "allowance: 150 MiB for the process, 512 MiB for driver and context on the device".to_string(),
+        count => {
+            format!("allowance: 150 MiB for the process, 512 MiB for driver and context on each of {count} devices")
+        }
     };
-    parts.push(Part { name: "overhead", bytes: overhead, exact: false, formula });
+    add("overhead", estimate.overhead, false, formula);
     parts
 }
 
@@ -371,18 +405,25 @@ fn sequences(count: u64) -> String {
     if count == 1 { "1 sequence".to_string() } else { format!("{count} sequences") }
 }
 
-/// `10 full × 8192 + 52 sliding × 1536 cells × (2048 × 2 B + 2048 × 2 B)`.
+/// `10 full layers × 8192 cells × 8192 B + 52 sliding layers × 1536 cells × 8192 B`.
 fn cache_formula(subject: &Subject, request: &Request, layout: &Layout) -> String {
     let layers = &subject.architecture.cache.layers;
     let most = layers.iter().map(values).max().unwrap_or(0);
-    let mut groups: Vec<(String, u64, u64, u64)> = Vec::new();
+    let mut groups: Vec<(&'static str, u64, u64, u64)> = Vec::new();
     for layer in layers {
-        let bytes = cell(layer, layout, most);
+        let bytes = match layer.store {
+            Store::Compressed(compressed) => {
+                // Cells of the window and of the groups differ: shown together.
+                compressed_bytes(&compressed, layer.reach, request, layout).0
+            }
+            _ => cell(layer, layout, most),
+        };
         if bytes == 0 {
             continue;
         }
-        let cells = layout.cells_of(request, layer.reach);
-        let word = layer.word().to_string();
+        let compressed = matches!(layer.store, Store::Compressed(_));
+        let cells = if compressed { 1 } else { layout.cells_of(request, layer.reach) };
+        let word = layer.word();
         match groups.iter_mut().find(|group| group.0 == word && group.2 == cells && group.3 == bytes) {
             Some(group) => group.1 += 1,
             None => groups.push((word, 1, cells, bytes)),
@@ -391,10 +432,11 @@ fn cache_formula(subject: &Subject, request: &Request, layout: &Layout) -> Strin
     if groups.is_empty() {
         return "no layer keeps past tokens".to_string();
     }
-    let terms: Vec<String> = groups
-        .iter()
-        .map(|(word, count, cells, bytes)| format!("{count} {word} layers × {cells} cells × {bytes} B"))
-        .collect();
+    let term = |(word, count, cells, bytes): &(&str, u64, u64, u64)| match cells {
+        1 => format!("{count} {word} layers × {bytes} B"),
+        _ => format!("{count} {word} layers × {cells} cells × {bytes} B"),
+    };
+    let terms: Vec<String> = groups.iter().map(term).collect();
     let sum = terms.join(" + ");
     match layout.streams {
         1 => sum,
@@ -403,7 +445,7 @@ fn cache_formula(subject: &Subject, request: &Request, layout: &Layout) -> Strin
     }
 }
 
-/// Where the weights are.
+/// Where the layers are.
 struct Placement {
     /// For each layer its device; `None` is main memory.
     layers: Vec<Option<usize>>,
@@ -414,44 +456,38 @@ struct Placement {
 }
 
 impl Placement {
-    fn new(subject: &Subject, request: &Request, layout: &Layout) -> Self {
-        let count = subject.layer_count();
+    fn new(plan: &Plan, request: &Request) -> Self {
+        let count = plan.layers.len();
         let mut layers = vec![None; count];
         let mut output = None;
-        let _ = layout;
         if !request.devices.is_empty() {
             // The last layers are offloaded first; the output counts as one more.
             let wanted = request.gpu_layers.unwrap_or(u64::MAX).min(count as u64 + 1);
             let first = (count as u64 + 1).saturating_sub(wanted);
             let capacity: u64 = request.devices.iter().map(|device| device.capacity).fold(0, u64::saturating_add);
-            let mut shares = Vec::new();
             let mut sum = 0.0;
-            for device in &request.devices {
-                sum += device.capacity as f64 / capacity.max(1) as f64;
-                shares.push(sum);
-            }
-            let device_of = |place: u64| {
-                let share = (place - first) as f64 / wanted.max(1) as f64;
-                shares.iter().position(|end| share < *end).unwrap_or(shares.len().saturating_sub(1))
-            };
+            let ends: Vec<f64> = request
+                .devices
+                .iter()
+                .map(|device| {
+                    sum += device.capacity as f64 / capacity.max(1) as f64;
+                    sum
+                })
+                .collect();
             for place in first..=count as u64 {
-                let device = Some(device_of(place));
+                let share = (place - first) as f64 / wanted.max(1) as f64;
+                let last = ends.len().saturating_sub(1);
+                let device = ends.iter().position(|end| share < *end).unwrap_or(last);
                 match usize::try_from(place).ok().and_then(|place| layers.get_mut(place)) {
-                    Some(layer) => *layer = device,
-                    None => output = device,
+                    Some(layer) => *layer = Some(device),
+                    None => output = Some(device),
                 }
             }
         }
-        let copied = match request.devices.is_empty() {
-            true => {
-                let blocks = subject.weights.iter().filter(|weight| repacked(weight)).map(|weight| weight.bytes);
-                // Rows of a tied embedding are looked up in one copy and multiplied in another, re-packed one.
-                let tied =
-                    if subject.is_tied() { subject.embedding().filter(|weight| repackable(weight)) } else { None };
-                blocks.sum::<u64>().saturating_add(tied.map_or(0, |weight| weight.bytes))
-            }
-            false if output.is_some() && subject.is_tied() => subject.embedding().map_or(0, |weight| weight.bytes),
-            false => 0,
+        let copied = match (request.devices.is_empty(), output) {
+            (true, _) => plan.repacked,
+            (false, Some(_)) => plan.tied,
+            (false, None) => 0,
         };
         Placement { layers, output, copied }
     }
@@ -461,66 +497,50 @@ impl Placement {
         subject: &Subject,
         request: &Request,
         layout: &Layout,
-        compute: u64,
-        output: u64,
-        overhead: u64,
+        plan: &Plan,
+        estimate: &Estimate,
     ) -> Vec<Placed> {
-        let mut used = vec![0u64; request.devices.len() + 1];
-        let mut layers = vec![0u64; request.devices.len() + 1];
         let host = request.devices.len();
-        let index = |device: Option<usize>| device.unwrap_or(host);
-        let add = |used: &mut Vec<u64>, at: usize, bytes: u64| {
-            if let Some(slot) = used.get_mut(at) {
-                *slot = slot.saturating_add(bytes);
+        let mut placed: Vec<Placed> =
+            (0..=host).map(|at| Placed { device: (at < host).then_some(at), used: 0, layers: 0 }).collect();
+        let mut add = |device: Option<usize>, bytes: u64, layers: u64| {
+            if let Some(place) = placed.get_mut(device.unwrap_or(host)) {
+                place.used = place.used.saturating_add(bytes);
+                place.layers += layers;
             }
         };
-        for weight in &subject.weights {
-            let place = weight.layer.and_then(|layer| self.layers.get(layer as usize).copied());
-            let at = match (weight.role, place) {
-                (Role::Experts, _) if request.cpu_moe => host,
-                (_, Some(place)) => index(place),
-                (Role::Embedding, None) => host,
-                (_, None) => index(self.output),
-            };
-            add(&mut used, at, weight.bytes);
-        }
-        for device in &self.layers {
-            add(&mut layers, index(*device), 1);
-        }
         let table = &subject.architecture.cache.layers;
         let most = table.iter().map(values).max().unwrap_or(0);
-        for (number, layer) in table.iter().enumerate() {
-            let (cache, state) = layer_bytes(layer, request, layout, most);
-            let place = self.layers.get(number).copied().flatten();
-            add(&mut used, index(place), cache.saturating_add(state));
-        }
-        let tied = subject.is_tied() && self.output.is_some();
-        if request.devices.is_empty() {
-            add(&mut used, host, self.copied);
-        } else if tied {
-            add(&mut used, index(self.output), self.copied);
-        }
-        // Every device that has layers computes; main memory then keeps only what is handed over.
-        let computing: Vec<usize> = (0..host).filter(|at| layers.get(*at).is_some_and(|count| *count > 0)).collect();
-        match computing.as_slice() {
-            [] => add(&mut used, host, compute),
-            devices => {
-                for device in devices {
-                    add(&mut used, *device, compute / if request.devices.len() > 1 { 2 } else { 1 });
-                }
-                if layers.get(host).is_some_and(|count| *count > 0) || request.cpu_moe {
-                    add(&mut used, host, compute);
-                }
+        let mut used = vec![false; host + 1];
+        for (number, (device, (rest, experts))) in self.layers.iter().zip(&plan.layers).enumerate() {
+            let kept = table.get(number).map_or((0, 0), |layer| layer_bytes(layer, request, layout, most));
+            add(*device, rest.saturating_add(kept.0).saturating_add(kept.1), 1);
+            add(if request.cpu_moe { None } else { *device }, *experts, 0);
+            if let Some(flag) = used.get_mut(device.unwrap_or(host)) {
+                *flag = true;
             }
         }
-        add(&mut used, host, output);
-        let device_overhead = if request.devices.is_empty() { 0 } else { DEVICE_OVERHEAD };
-        for device in 0..host {
-            add(&mut used, device, device_overhead);
+        add(None, plan.embedding, 0);
+        add(self.output, plan.rest, 0);
+        match self.output {
+            // On the processor the mapped pages of what was re-packed can be dropped; the copy takes their place.
+            None if host == 0 => {}
+            output => add(output, self.copied, 0),
         }
-        add(&mut used, host, overhead.saturating_sub(device_overhead.saturating_mul(host as u64)));
-        let rows = used.into_iter().zip(layers).enumerate();
-        rows.map(|(at, (used, layers))| Placed { device: (at < host).then_some(at), used, layers }).collect()
+        // Whoever has layers computes.
+        let each = estimate.compute / if host > 1 { 2 } else { 1 };
+        let on_host = request.cpu_moe || host == 0 || used.get(host).copied().unwrap_or(false);
+        for device in 0..host {
+            if used.get(device).copied().unwrap_or(false) || self.output == Some(device) {
+                add(Some(device), if host > 1 { each.saturating_mul(2) } else { each }, 0);
+            }
+            add(Some(device), DEVICE_OVERHEAD, 0);
+        }
+        if on_host {
+            add(None, each, 0);
+        }
+        add(None, estimate.output.saturating_add(HOST_OVERHEAD), 0);
+        placed
     }
 }
 

@@ -316,74 +316,101 @@ fn fitting(wanted: DType, columns: u64) -> DType {
     if columns.is_multiple_of(smaller.block()) { smaller } else { F16 }
 }
 
-/// Types of tensors under a mixture, in the order given: by layer, as llama.cpp goes through them.
-///
-/// `tensors` are llama.cpp's names and shapes, outermost dimension first; `half` is the type of what is not quantised
-/// but not kept in single precision either.
-pub fn types(mixture: Mixture, tensors: &[(&str, &[u64])], architecture: &Architecture, family: &str) -> Vec<DType> {
-    let attention = &architecture.attention;
-    let sharing = attention.query_heads.unwrap_or(0).checked_div(attention.kv_heads.unwrap_or(1)).unwrap_or(0);
-    let layers = architecture.layers.unwrap_or(0);
-    let holds_values = |name: &str| matches!(Kind::of(name), Kind::Values | Kind::FusedValues);
-    let model = Model {
-        family: family.to_string(),
-        layers,
-        sharing,
-        experts: architecture.experts.as_ref().and_then(|experts| experts.count).unwrap_or(0),
-        tied: !tensors.iter().any(|(name, _)| *name == "output.weight"),
-        values: tensors.iter().filter(|(name, _)| holds_values(name)).count() as u64,
-        seventy: family == "llama" && layers == 80,
-    };
-    let (mut values, mut downs, mut gates, mut ups) = (0u64, 0u64, 0u64, 0u64);
-    let each = tensors.iter().map(|(name, shape)| {
-        if !allowed(name, shape) {
-            return F32;
-        }
-        let kind = Kind::of(name);
-        let columns = shape.last().copied().unwrap_or(0);
-        let layer = name.strip_prefix("blk.").and_then(|rest| rest.split('.').next()?.parse().ok()).unwrap_or(0);
-        let place = match kind {
-            Kind::Values | Kind::FusedValues => &mut values,
-            Kind::Gate => &mut gates,
-            Kind::Up => &mut ups,
-            _ => &mut downs,
-        };
-        let (at, down_at) = (*place, if kind == Kind::Down { *place } else { 0 });
-        if matches!(kind, Kind::Values | Kind::FusedValues | Kind::Gate | Kind::Up | Kind::Down) {
-            *place += 1;
-        }
-        fitting(chosen(mixture, kind, columns, layer, at, down_at, &model), columns)
-    });
-    each.collect()
+/// What decides a tensor's type, read off its name once for all mixtures.
+struct Prepared {
+    /// `None` where the tensor is never quantised.
+    kind: Option<Kind>,
+    columns: u64,
+    rows: u64,
+    layer: u64,
 }
 
-/// What a blueprint's tensors weigh in an element type (`bf16`, `f8_e4m3`) or mixture (`q4_k_m`).
-pub(super) fn weights(blueprint: &Blueprint, architecture: &Architecture, precision: &str) -> Result<Vec<Weight>> {
-    let rows: Vec<_> = blueprint.tensors.iter().filter(|row| row.optional.is_none()).collect();
-    let shape = |row: &crate::atlas::Expected| {
+/// A model's tensors, ready to be weighed in any mixture.
+pub(super) struct Tensors {
+    tensors: Vec<Prepared>,
+    model: Model,
+}
+
+impl Tensors {
+    /// `tensors` are llama.cpp's names and shapes, outermost dimension first, by layer, as llama.cpp goes through them.
+    pub(super) fn new(weights: &[Weight], architecture: &Architecture, family: &str) -> Self {
+        let attention = &architecture.attention;
+        let sharing = attention.query_heads.unwrap_or(0).checked_div(attention.kv_heads.unwrap_or(1)).unwrap_or(0);
+        let layers = architecture.layers.unwrap_or(0);
+        let tensors: Vec<Prepared> = weights
+            .iter()
+            .map(|weight| {
+                let name = weight.name.as_str();
+                let columns = weight.shape.last().copied().unwrap_or(1);
+                Prepared {
+                    kind: allowed(name, &weight.shape).then(|| Kind::of(name)),
+                    columns,
+                    rows: crate::tensor::elements(&weight.shape).checked_div(columns).unwrap_or(0),
+                    layer: name.strip_prefix("blk.").and_then(|rest| rest.split('.').next()?.parse().ok()).unwrap_or(0),
+                }
+            })
+            .collect();
+        let values = |tensor: &&Prepared| matches!(tensor.kind, Some(Kind::Values | Kind::FusedValues));
+        let model = Model {
+            family: family.to_string(),
+            layers,
+            sharing,
+            experts: architecture.experts.as_ref().and_then(|experts| experts.count).unwrap_or(0),
+            tied: !weights.iter().any(|weight| weight.name == "output.weight"),
+            values: tensors.iter().filter(values).count() as u64,
+            seventy: family == "llama" && layers == 80,
+        };
+        Tensors { tensors, model }
+    }
+
+    /// The type of each tensor under a mixture.
+    pub(super) fn types(&self, mixture: Mixture) -> Vec<DType> {
+        let (mut values, mut downs, mut gates, mut ups) = (0u64, 0u64, 0u64, 0u64);
+        let each = self.tensors.iter().map(|tensor| {
+            let Some(kind) = tensor.kind else { return F32 };
+            let place = match kind {
+                Kind::Values | Kind::FusedValues => &mut values,
+                Kind::Gate => &mut gates,
+                Kind::Up => &mut ups,
+                _ => &mut downs,
+            };
+            let (at, down_at) = (*place, if kind == Kind::Down { *place } else { 0 });
+            if matches!(kind, Kind::Values | Kind::FusedValues | Kind::Gate | Kind::Up | Kind::Down) {
+                *place += 1;
+            }
+            fitting(chosen(mixture, kind, tensor.columns, tensor.layer, at, down_at, &self.model), tensor.columns)
+        });
+        each.collect()
+    }
+
+    /// Bytes of all tensors under a mixture.
+    pub(super) fn bytes(&self, mixture: Mixture) -> u64 {
+        let types = self.types(mixture);
+        let each = self.tensors.iter().zip(types);
+        each.map(|(tensor, dtype)| tensor.rows.saturating_mul(dtype.bytes(tensor.columns).unwrap_or(0)))
+            .fold(0, u64::saturating_add)
+    }
+}
+
+/// The tensors of a blueprint, experts of a layer together, without a type.
+pub(super) fn rows(blueprint: &Blueprint) -> Vec<Weight> {
+    let due = blueprint.tensors.iter().filter(|row| row.optional.is_none());
+    due.map(|row| {
         let mut shape = row.shape.to_vec();
         if row.count > 1 {
             shape.insert(0, row.count as u64);
         }
-        shape
-    };
-    let mut weights: Vec<Weight> = rows
-        .iter()
-        .map(|row| Weight {
-            name: row.gguf(0).unwrap_or_else(|| row.pattern()),
-            shape: shape(row),
-            dtype: F32,
-            bytes: 0,
-            role: row.role,
-            layer: row.layer,
-        })
-        .collect();
-    if let Some(mixture) = Mixture::named(precision) {
         // A tensor without a name of llama.cpp's is counted as one of the many.
-        let tensors: Vec<(&str, &[u64])> =
-            weights.iter().map(|weight| (weight.name.as_str(), weight.shape.as_slice())).collect();
-        let family = blueprint.gguf.as_deref().unwrap_or(&blueprint.family);
-        let types = types(mixture, &tensors, architecture, family);
+        let name = row.gguf(0).unwrap_or_else(|| row.pattern());
+        Weight { name, shape, dtype: F32, bytes: 0, role: row.role, layer: row.layer }
+    })
+    .collect()
+}
+
+/// Gives weights the types and bytes of an element type (`bf16`, `f8_e4m3`) or mixture (`q4_k_m`).
+pub(super) fn apply(weights: &mut [Weight], architecture: &Architecture, family: &str, precision: &str) -> Result<()> {
+    if let Some(mixture) = Mixture::named(precision) {
+        let types = Tensors::new(weights, architecture, family).types(mixture);
         for (weight, dtype) in weights.iter_mut().zip(types) {
             weight.dtype = dtype;
         }
@@ -394,17 +421,16 @@ pub(super) fn weights(blueprint: &Blueprint, architecture: &Architecture, precis
             let help = "some are bf16, f16, f8_e4m3, q8_0, q6_k, q5_k_m, q4_k_m, iq4_xs, q3_k_m, q2_k";
             return Err(Error::new(ErrorKind::Usage, message).help(help));
         };
-        for weight in &mut weights {
+        for weight in weights.iter_mut() {
             weight.dtype = dtype;
         }
     }
-    for weight in &mut weights {
+    for weight in weights {
         let columns = weight.shape.last().copied().unwrap_or(1);
         let rows = crate::tensor::elements(&weight.shape).checked_div(columns).unwrap_or(0);
-        let row = weight.dtype.bytes(columns).unwrap_or(0);
-        weight.bytes = rows.saturating_mul(row);
+        weight.bytes = rows.saturating_mul(weight.dtype.bytes(columns).unwrap_or(0));
     }
-    Ok(weights)
+    Ok(())
 }
 
 /// The types of weights in words, the one with most bytes first: `Q4_K, Q6_K, F32`.

@@ -37,8 +37,9 @@ pub struct Subject {
     pub family: String,
     /// What is loaded.
     pub weights: Vec<Weight>,
-    /// llama.cpp's names of the tensors with their shapes, for what is computed; empty where they are not known.
-    pub(super) shapes: Vec<(String, Vec<u64>)>,
+    /// The tensors that follow from the blueprint, by llama.cpp's names: what is computed, and what another precision
+    /// would weigh. Empty where the family is not known.
+    pub(super) plan: Vec<Weight>,
     /// Learned numbers.
     pub parameters: u64,
     /// Learned numbers that one token uses.
@@ -88,9 +89,9 @@ impl Subject {
                 layer: row.part.layer,
             });
         }
-        let shapes = match (gguf, blueprint) {
-            (Some(_), _) => weights.iter().map(|weight| (weight.name.clone(), weight.shape.clone())).collect(),
-            (None, Some(blueprint)) => stacked(blueprint),
+        let plan = match (gguf, blueprint) {
+            (Some(_), _) => weights.clone(),
+            (None, Some(blueprint)) => mixture::rows(blueprint),
             (None, None) => Vec::new(),
         };
         let total = analysis.stored_bytes();
@@ -115,7 +116,7 @@ impl Subject {
             precision,
             architecture,
             weights,
-            shapes,
+            plan,
         }
     }
 
@@ -129,11 +130,11 @@ impl Subject {
         config: Option<&serde_json::Value>,
         precision: Option<&str>,
     ) -> Result<Self> {
-        let shapes = stacked(blueprint);
         let stated = half(config);
         let name = precision.map_or_else(|| stated.name().to_ascii_lowercase(), str::to_ascii_lowercase);
-        let weights = mixture::weights(blueprint, &architecture, &name)?;
-        let due = blueprint.tensors.iter().filter(|row| row.optional.is_none());
+        let family = blueprint.gguf.clone().unwrap_or_default();
+        let mut weights = mixture::rows(blueprint);
+        mixture::apply(&mut weights, &architecture, &family, &name)?;
         let mut extra = Extra::default();
         if let Some(config) = config {
             extra.of_config(config);
@@ -143,12 +144,12 @@ impl Subject {
             active: None,
             dtype: stated,
             measured: false,
-            family: blueprint.gguf.clone().unwrap_or_default(),
+            family,
             precision: name,
-            extra: Extra { value_size: extra.value_size, ..extra },
+            extra,
             architecture,
+            plan: weights.clone(),
             weights,
-            shapes: if due.count() > 0 { shapes } else { Vec::new() },
         })
     }
 
@@ -204,21 +205,61 @@ fn half(config: Option<&serde_json::Value>) -> DType {
     named.filter(|dtype| matches!(dtype, DType::F16 | DType::BF16 | DType::F32)).unwrap_or(DType::BF16)
 }
 
-/// llama.cpp's names with shapes, experts of a layer in one tensor.
-fn stacked(blueprint: &atlas::Blueprint) -> Vec<(String, Vec<u64>)> {
-    let due = blueprint.tensors.iter().filter(|row| row.optional.is_none());
-    due.filter_map(|row| {
-        let name = row.gguf(0)?;
-        let mut shape = row.shape.to_vec();
-        if row.count > 1 {
-            shape.insert(0, row.count as u64);
-        }
-        Some((name, shape))
-    })
-    .collect()
-}
-
 impl Subject {
+    /// The same model in one of llama.cpp's mixtures, or in an element type; `None` where its tensors are not known.
+    ///
+    /// # Errors
+    /// Where there is no such type or mixture.
+    pub fn with_precision(&self, precision: &str) -> Result<Option<Self>> {
+        if self.plan.is_empty() {
+            return Ok(None);
+        }
+        let mut weights = self.plan.clone();
+        mixture::apply(&mut weights, &self.architecture, &self.family, precision)?;
+        let plain = DType::named(precision).filter(|dtype| matches!(dtype, DType::F16 | DType::BF16 | DType::F32));
+        Ok(Some(Subject {
+            weights,
+            measured: false,
+            precision: precision.to_ascii_lowercase(),
+            dtype: plain.unwrap_or(self.dtype),
+            ..self.clone()
+        }))
+    }
+
+    /// Every mixture with the bytes that the model would weigh in it, the largest first; empty where its tensors are not
+    /// known. Ternary ones are left out: only models that were trained so survive them.
+    pub fn mixtures(&self) -> Vec<(&'static str, u64)> {
+        if self.plan.is_empty() {
+            return Vec::new();
+        }
+        let tensors = mixture::Tensors::new(&self.plan, &self.architecture, &self.family);
+        let useful = mixture::ALL.into_iter().filter(|mixture| !mixture.name.starts_with("TQ"));
+        let mut all: Vec<(&str, u64)> = useful.map(|mixture| (mixture.name, tensors.bytes(mixture))).collect();
+        all.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+        all
+    }
+
+    /// Numbers per token that keys and values can take at most, read off the projections alone: a bound where it is not
+    /// known what the layers keep.
+    pub fn cache_bound(&self) -> Option<u64> {
+        const PROJECTIONS: [&str; 10] = [
+            "k_proj.weight",
+            "v_proj.weight",
+            "attn_k.weight",
+            "attn_v.weight",
+            "wk.weight",
+            "wv.weight",
+            "key.weight",
+            "value.weight",
+            "to_k.weight",
+            "to_v.weight",
+        ];
+        let ends = |weight: &&Weight| PROJECTIONS.iter().any(|end| weight.name.ends_with(end));
+        let rows = self.weights.iter().filter(ends).filter_map(|weight| weight.shape.first());
+        let sum = rows.fold(0u64, |sum, rows| sum.saturating_add(*rows));
+        (sum > 0).then_some(sum)
+    }
+
     /// Layers of the main stack.
     pub fn layer_count(&self) -> usize {
         let table = self.architecture.cache.layers.len();
