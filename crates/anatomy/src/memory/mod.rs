@@ -26,6 +26,11 @@ use crate::error::{Error, ErrorKind, Result};
 /// One GiB.
 pub const GIB: u64 = 1 << 30;
 
+/// Contexts beyond this are refused: no model reads four billion tokens.
+const MAX_CONTEXT: u64 = 1 << 32;
+/// Sequences, and tokens of a batch, beyond this are refused.
+const MAX_BATCH: u64 = 1 << 20;
+
 /// A program that runs models.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Runtime {
@@ -257,6 +262,12 @@ pub fn estimate(subject: &Subject, request: &Request) -> Result<Estimate> {
     }
     if request.context == 0 {
         return Err(refused("a context of no tokens", "ask for at least one"));
+    }
+    if request.context > MAX_CONTEXT {
+        return Err(refused(format!("a context of {} tokens is beyond any model", request.context), "ask for less"));
+    }
+    if request.parallel.max(request.batch).max(request.ubatch) > MAX_BATCH {
+        return Err(refused("so many sequences, or tokens at once, are beyond any machine", "ask for fewer"));
     }
     match request.runtime {
         Runtime::LlamaCpp => llama_cpp::estimate(subject, request),

@@ -95,7 +95,7 @@ pub(super) fn estimate(subject: &Subject, request: &Request) -> Result<Estimate>
     let kind = request.key_type.map_or(subject.dtype, CacheType::dtype);
     let mut parts =
         vec![Part { name: "weights", bytes: weights, exact: subject.measured, formula: subject.weights_formula() }];
-    if let Some(cache) = cache {
+    if let Some(cache) = cache.filter(|cache| *cache > 0) {
         let formula = format!("{layers} layers, {} tokens in {}", request.context, kind.name());
         parts.push(Part { name: "cache", bytes: cache, exact: true, formula });
     }
@@ -107,7 +107,10 @@ pub(super) fn estimate(subject: &Subject, request: &Request) -> Result<Estimate>
     parts.push(Part { name: "compute", bytes: compute, exact: false, formula });
     let formula = format!("{vocab} logits × 4 B for each sequence");
     parts.push(Part { name: "output", bytes: output, exact: true, formula });
-    let formula = "allowance for CUDA, its libraries and PyTorch".to_string();
+    let formula = match request.devices.is_empty() {
+        true => "allowance for Python, PyTorch and its libraries".to_string(),
+        false => "allowance for CUDA, its libraries and PyTorch".to_string(),
+    };
     parts.push(Part { name: "overhead", bytes: OVERHEAD, exact: false, formula });
     let mut estimate = Estimate {
         context: request.context,

@@ -344,7 +344,14 @@ impl Memory {
     fn growth(&self, page: &mut Page) {
         let Some(per_token) = self.kv_bytes_per_token else { return };
         page.line("");
-        page.section("growth", &format!("{} for each further token of a sequence", bytes(per_token)));
+        match (per_token, self.kv_cache_bytes, self.state_bytes) {
+            (0, Some(0), 0) => page.section("growth", "none: it keeps nothing of past tokens"),
+            (0, Some(0), _) => page.section("growth", "none: its state has a fixed size"),
+            (0, _, _) => page.section("growth", "none any more: all windows are full"),
+            (per_token, _, _) => {
+                page.section("growth", &format!("{} for each further token of a sequence", bytes(per_token)));
+            }
+        }
         plot(page, &self.curve);
     }
 }
