@@ -44,7 +44,6 @@ const GAPS: &[(&str, &str)] = &[
     ("variants/qianfan_ocr__vlm/2", "a projector of no width is refused"),
     ("variants/qianfan_ocr__vlm/3", "a projector of no width is refused"),
     ("variants/voxtral_realtime__seq2seq/3", "more key-value than query heads are refused"),
-    ("variants/nemotron_h_omni__vlm/1", "a projector of no width is refused"),
     ("variants/pp_formulanet__vlm/3", "an image smaller than a patch is refused"),
     ("variants/kimi_k25__vlm/2", "without a query rank the library saves q_proj under a garbled name"),
 ];
