@@ -52,7 +52,7 @@ const GAPS: &[(&str, &str)] = &[
 const NOT_BY_NAMES: &[&str] = &[];
 
 /// Lists of families that the atlas knows; it must not fall.
-const KNOWN: usize = 2486;
+const KNOWN: usize = 2490;
 
 /// What differs between a list and its blueprint; `None` where the family is not described yet.
 fn differences(atlas: &Atlas, case: &Case) -> Option<Vec<String>> {
