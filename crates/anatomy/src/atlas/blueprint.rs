@@ -68,6 +68,14 @@ impl Expected {
         }
     }
 
+    /// Takes a beginning off the name; the whole stays as another name. Nothing happens where the name begins otherwise.
+    pub(super) fn strip(&mut self, prefix: &str) {
+        if let Some(name) = self.name.with_prefix(prefix, "") {
+            self.aliases.retain(|alias| *alias != name);
+            self.aliases.push(std::mem::replace(&mut self.name, name));
+        }
+    }
+
     /// Name of the tensor of this number, below `count`.
     pub fn name(&self, number: usize) -> String {
         self.name.at(number, &self.inner)
