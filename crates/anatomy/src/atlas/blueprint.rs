@@ -47,6 +47,8 @@ pub struct Expected {
     pub layer: Option<u32>,
     /// Stored, but not learned.
     pub buffer: bool,
+    /// May be stored with fewer dimensions of the same product.
+    pub flat: bool,
     /// Why some checkpoints leave them out.
     pub optional: Option<Arc<str>>,
 }
@@ -64,6 +66,7 @@ impl Expected {
             role,
             layer: None,
             buffer: false,
+            flat: false,
             optional: None,
         }
     }
@@ -407,6 +410,7 @@ impl Builder<'_> {
                 role: line.row.role,
                 layer,
                 buffer: line.row.more.buffer,
+                flat: line.row.more.flat,
                 optional: line.optional.clone(),
             });
         }
