@@ -47,6 +47,8 @@ pub struct Expected {
     pub layer: Option<u32>,
     /// Stored, but not learned.
     pub buffer: bool,
+    /// May be stored with fewer dimensions of the same product.
+    pub flat: bool,
     /// Why some checkpoints leave them out.
     pub optional: Option<Arc<str>>,
 }
@@ -64,6 +66,7 @@ impl Expected {
             role,
             layer: None,
             buffer: false,
+            flat: false,
             optional: None,
         }
     }
@@ -138,11 +141,38 @@ impl Blueprint {
         due.map(Expected::parameters).fold(0, u64::saturating_add)
     }
 
-    /// Settles the optional tensors by the names in a file: those that it holds, in whichever layer, are due, the others
-    /// are not. What its metadata leave open, its header tells.
+    /// Settles the optional tensors by the names in a file: those that it holds are due, the others are not. What its
+    /// metadata leave open, its header tells: layer by layer, and of layers that it does not have, as in any other.
     pub fn settle<'n>(&mut self, held: impl IntoIterator<Item = &'n str>) {
-        let held: HashSet<String> = held.into_iter().map(|name| pattern(name).0).collect();
-        self.tensors.retain_mut(|row| row.optional.take().is_none() || held.contains(&pattern(&row.name(0)).0));
+        let names: HashSet<&str> = held.into_iter().collect();
+        let mut layers = HashSet::new();
+        let mut patterns = HashSet::new();
+        for name in &names {
+            let (pattern, layer) = pattern(name);
+            layers.extend(layer);
+            patterns.insert(pattern);
+        }
+        self.tensors.retain_mut(|row| {
+            if row.optional.take().is_none() {
+                return true;
+            }
+            let name = row.name(0);
+            match row.layer {
+                Some(layer) if layers.contains(&u64::from(layer)) => names.contains(name.as_str()),
+                _ => patterns.contains(&pattern(&name).0),
+            }
+        });
+    }
+
+    /// Drops the dimensions of 1 that precede all others, as ggml does when it writes a tensor.
+    pub(super) fn drop_leading_ones(&mut self) {
+        for row in &mut self.tensors {
+            let most = row.shape.len().saturating_sub(1);
+            let ones = row.shape.iter().take(most).take_while(|size| **size == 1).count();
+            if ones > 0 {
+                row.shape = row.shape.iter().skip(ones).copied().collect();
+            }
+        }
     }
 
     /// How many tensors there are, those of optional rows left out.
@@ -388,6 +418,7 @@ impl Builder<'_> {
                 role: line.row.role,
                 layer,
                 buffer: line.row.more.buffer,
+                flat: line.row.more.flat,
                 optional: line.optional.clone(),
             });
         }

@@ -222,6 +222,9 @@ pub struct More {
     /// May have a dimension of zero, as the library writes it for a part that the configuration sizes to nothing.
     #[serde(default)]
     pub empty: bool,
+    /// May be stored with fewer dimensions of the same product.
+    #[serde(default)]
+    pub flat: bool,
     /// Loops of this row.
     #[serde(default)]
     pub each: IndexMap<String, String>,

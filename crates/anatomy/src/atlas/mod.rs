@@ -178,7 +178,9 @@ impl Atlas {
     /// As [`Atlas::of_gguf`], and where the metadata make no sense.
     pub fn blueprint_of_gguf(&self, metadata: &Metadata) -> Result<Blueprint> {
         let (family, config) = self.of_gguf(metadata)?;
-        blueprint::build(self, &family, &config)
+        let mut blueprint = blueprint::build(self, &family, &config)?;
+        blueprint.drop_leading_ones();
+        Ok(blueprint)
     }
 
     fn heads(&self) -> impl Iterator<Item = Head<'_>> {

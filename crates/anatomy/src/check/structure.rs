@@ -16,6 +16,7 @@ use crate::error::{ErrorKind, Result};
 use crate::finding::{Finding, Findings, Rule, Severity};
 use crate::model::Model;
 use crate::names::{Role, Stack};
+use crate::tensor::elements;
 
 pub(super) static TENSOR_MISSING: Rule = Rule {
     name: "tensor-missing",
@@ -284,7 +285,8 @@ fn compare<'b>(blueprint: &'b Blueprint, held: &Held, partly: bool) -> Differenc
             let shape = actual.logical_shape();
             // A packed weight whose shape is not known stands for what was asked for.
             let unknown = actual.logical.scheme.is_some() && actual.logical.shape.is_none();
-            if *shape == *row.shape || unknown || squeezed(shape) == squeezed(&row.shape) {
+            let flat = row.flat && shape.len() < row.shape.len() && elements(shape) == elements(&row.shape);
+            if *shape == *row.shape || unknown || flat || squeezed(shape) == squeezed(&row.shape) {
                 out.explained += 1;
             } else if let Some(rows) = padding(row, shape) {
                 out.explained += 1;
