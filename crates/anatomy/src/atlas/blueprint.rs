@@ -130,11 +130,24 @@ impl Blueprint {
         due.map(Expected::parameters).fold(0, u64::saturating_add)
     }
 
-    /// Settles the optional tensors by the names in a file: those that it holds, in whichever layer, are due, the others
-    /// are not. What its metadata leave open, its header tells.
+    /// Settles the optional tensors by the names in a file: those that it holds are due, the others are not. What its
+    /// metadata leave open, its header tells. Layers that it does not have are taken to be like those that it has.
     pub fn settle<'n>(&mut self, held: impl IntoIterator<Item = &'n str>) {
-        let held: HashSet<String> = held.into_iter().map(|name| pattern(name).0).collect();
-        self.tensors.retain_mut(|row| row.optional.take().is_none() || held.contains(&pattern(&row.name(0)).0));
+        let (mut names, mut patterns, mut layers) = (HashSet::new(), HashSet::new(), HashSet::new());
+        for name in held {
+            let (pattern, layer) = pattern(name);
+            names.insert(name);
+            patterns.insert(pattern);
+            layers.extend(layer);
+        }
+        self.tensors.retain_mut(|row| {
+            let name = row.name(0);
+            let like_others = || {
+                let (pattern, layer) = pattern(&name);
+                layer.is_some_and(|layer| !layers.contains(&layer)) && patterns.contains(&pattern)
+            };
+            row.optional.take().is_none() || names.contains(name.as_str()) || like_others()
+        });
     }
 
     /// How many tensors there are, those of optional rows left out.
