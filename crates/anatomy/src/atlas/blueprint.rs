@@ -141,12 +141,13 @@ impl Blueprint {
             layers.extend(layer);
         }
         self.tensors.retain_mut(|row| {
+            if row.optional.take().is_none() {
+                return true;
+            }
             let name = row.name(0);
-            let like_others = || {
-                let (pattern, layer) = pattern(&name);
-                layer.is_some_and(|layer| !layers.contains(&layer)) && patterns.contains(&pattern)
-            };
-            row.optional.take().is_none() || names.contains(name.as_str()) || like_others()
+            let (pattern, layer) = pattern(&name);
+            let unseen = layer.is_some_and(|layer| !layers.contains(&layer));
+            names.contains(name.as_str()) || unseen && patterns.contains(&pattern)
         });
     }
 
