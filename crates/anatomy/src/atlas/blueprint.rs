@@ -131,24 +131,37 @@ impl Blueprint {
     }
 
     /// Settles the optional tensors by the names in a file: those that it holds are due, the others are not. What its
-    /// metadata leave open, its header tells. Layers that it does not have are taken to be like those that it has.
+    /// metadata leave open, its header tells: layer by layer, and of layers that it does not have, as in any other.
     pub fn settle<'n>(&mut self, held: impl IntoIterator<Item = &'n str>) {
-        let (mut names, mut patterns, mut layers) = (HashSet::new(), HashSet::new(), HashSet::new());
-        for name in held {
+        let names: HashSet<&str> = held.into_iter().collect();
+        let mut layers = HashSet::new();
+        let mut patterns = HashSet::new();
+        for name in &names {
             let (pattern, layer) = pattern(name);
-            names.insert(name);
-            patterns.insert(pattern);
             layers.extend(layer);
+            patterns.insert(pattern);
         }
         self.tensors.retain_mut(|row| {
             if row.optional.take().is_none() {
                 return true;
             }
             let name = row.name(0);
-            let (pattern, layer) = pattern(&name);
-            let unseen = layer.is_some_and(|layer| !layers.contains(&layer));
-            names.contains(name.as_str()) || unseen && patterns.contains(&pattern)
+            match row.layer {
+                Some(layer) if layers.contains(&u64::from(layer)) => names.contains(name.as_str()),
+                _ => patterns.contains(&pattern(&name).0),
+            }
         });
+    }
+
+    /// Drops the dimensions of 1 that precede all others, as ggml does when it writes a tensor.
+    pub(super) fn drop_leading_ones(&mut self) {
+        for row in &mut self.tensors {
+            let most = row.shape.len().saturating_sub(1);
+            let ones = row.shape.iter().take(most).take_while(|size| **size == 1).count();
+            if ones > 0 {
+                row.shape = row.shape.iter().skip(ones).copied().collect();
+            }
+        }
     }
 
     /// How many tensors there are, those of optional rows left out.

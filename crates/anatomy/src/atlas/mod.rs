@@ -179,13 +179,7 @@ impl Atlas {
     pub fn blueprint_of_gguf(&self, metadata: &Metadata) -> Result<Blueprint> {
         let (family, config) = self.of_gguf(metadata)?;
         let mut blueprint = blueprint::build(self, &family, &config)?;
-        // ggml counts no dimension beyond the outermost that is more than 1.
-        for row in &mut blueprint.tensors {
-            let ones = row.shape.iter().take(row.shape.len().saturating_sub(1)).take_while(|size| **size == 1).count();
-            if let Some(shape) = row.shape.get(ones..).filter(|_| ones > 0) {
-                row.shape = shape.into();
-            }
-        }
+        blueprint.drop_leading_ones();
         Ok(blueprint)
     }
 
