@@ -21,8 +21,6 @@ const GAPS: &[(&str, &str)] = &[
     ("phi3-dense", "queries, keys and values are apart"),
 ];
 
-/// The file that a header came from, with nothing but zeros for weights. Headers named `converted-…` are those of
-/// llama.cpp's converter, made by `tools/convert-gguf-headers.py`.
 fn restore(header: &Path, bytes: u64, directory: &Path) -> std::path::PathBuf {
     let mut head = Vec::new();
     GzDecoder::new(File::open(header).unwrap()).read_to_end(&mut head).unwrap();
@@ -31,29 +29,6 @@ fn restore(header: &Path, bytes: u64, directory: &Path) -> std::path::PathBuf {
     file.write_all(&head).unwrap();
     file.set_len(bytes).unwrap();
     path
-}
-
-/// Layers that predict further tokens may be in a file of their own; the metadata count all.
-#[test]
-fn what_is_in_another_file_is_not_missed() {
-    let directory = tempfile::tempdir().unwrap();
-    let folder = Path::new("tests/data/gguf-headers");
-    let bytes: BTreeMap<String, u64> =
-        serde_json::from_str(&fs::read_to_string(folder.join("bytes.json")).unwrap()).unwrap();
-    let path = restore(&folder.join("converted-hy_v3.gz"), bytes["converted-hy_v3"], directory.path());
-    let model = Model::open(&path).unwrap();
-    let container = &model.gguf().unwrap().container;
-    let layers = |held: &dyn Fn(&str) -> bool| {
-        let mut blueprint = Atlas::new().blueprint_of_gguf(&container.metadata).unwrap();
-        let names = container.tensors.iter().map(|tensor| tensor.name.as_str());
-        blueprint.divide(&container.metadata, names.filter(|name| held(name)));
-        let mut layers: Vec<u32> = blueprint.tensors.iter().filter_map(|row| row.layer).collect();
-        layers.dedup();
-        layers
-    };
-    assert_eq!(layers(&|_| true), [0, 1, 2, 3]);
-    assert_eq!(layers(&|name| !name.starts_with("blk.3.")), [0, 1, 2]);
-    assert_eq!(layers(&|name| !name.starts_with("blk.") || name.starts_with("blk.3.")), [3]);
 }
 
 #[test]
