@@ -81,6 +81,7 @@ pub fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
             Configuration::Json(config) => (atlas.blueprint(config), Some(config), None),
             Configuration::Gguf(metadata, held) => {
                 let blueprint = atlas.blueprint_of_gguf(metadata).map(|mut blueprint| {
+                    blueprint.divide(metadata, held.iter().map(String::as_str));
                     blueprint.settle(held.iter().map(String::as_str));
                     blueprint
                 });

@@ -14,6 +14,7 @@ use super::family::{Family, Include, Part, Row};
 use super::matching::pattern;
 use super::scope::{Scope, at};
 use crate::error::{Error, ErrorKind, Result};
+use crate::metadata::Metadata;
 use crate::names::Role;
 
 /// Tensors beyond this number are refused: the largest known models have half a million.
@@ -178,6 +179,30 @@ impl Blueprint {
     /// How many tensors there are, those of optional rows left out.
     pub fn count(&self) -> usize {
         self.tensors.iter().filter(|tensor| tensor.optional.is_none()).map(|tensor| tensor.count).sum()
+    }
+
+    /// Of a GGUF that was divided, leaves out what is in the other file: the layers that predict further tokens, which
+    /// its metadata count in all the same, or all layers but those.
+    pub fn divide<'n>(&mut self, metadata: &Metadata, held: impl IntoIterator<Item = &'n str>) {
+        let architecture = metadata.text("general.architecture").unwrap_or_default();
+        let number = |key: &str| metadata.unsigned(&format!("{architecture}.{key}")).unwrap_or(0);
+        let further = number("nextn_predict_layers");
+        let first = number("block_count").saturating_sub(further);
+        if further == 0 || first == 0 {
+            return;
+        }
+        let (mut holds_layers, mut holds_further) = (false, false);
+        for name in held {
+            match pattern(name).1 {
+                Some(layer) if layer >= first || name.contains(".nextn.") => holds_further = true,
+                Some(_) => holds_layers = true,
+                None => {}
+            }
+        }
+        if holds_layers != holds_further {
+            let here = |layer: u32| (u64::from(layer) >= first) == holds_further;
+            self.tensors.retain(|row| row.layer.is_none_or(here));
+        }
     }
 }
 

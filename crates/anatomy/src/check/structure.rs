@@ -182,7 +182,11 @@ fn blueprint(model: &Model, change: Option<(&str, &Json)>, atlas: &Atlas) -> Opt
     if let Some(file) = model.gguf() {
         let metadata = &file.container.metadata;
         return match change {
-            None => Some(atlas.blueprint_of_gguf(metadata)),
+            None => Some(atlas.blueprint_of_gguf(metadata).map(|mut blueprint| {
+                let tensors = model.files.iter().flat_map(|file| &file.container.tensors);
+                blueprint.divide(metadata, tensors.map(|tensor| tensor.name.as_str()));
+                blueprint
+            })),
             Some(_) => None,
         };
     }

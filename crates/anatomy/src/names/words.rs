@@ -279,7 +279,7 @@ pub(super) const PARTS: &[PartRow] = &[
     ("query q e2e_query e2w_query w2e_query q_bias", ATTN | SSM, Attention, "query"),
     ("key k", ATTN | SSM, Attention, "key"),
     ("value v v_bias", ATTN | SSM, Attention, "value"),
-    ("o_proj out_lin attn_output to_out attention_out post_proj attn_out linear_proj wo_ud", ANY, Attention, "output"),
+    ("o_proj out_lin attn_output attn_o to_out attention_out post_proj attn_out linear_proj wo_ud", ANY, Attention, "output"),
     ("out_proj wo Wo dense proj c_proj o output output_proj out output_projection", ATTN, Attention, "output"),
     ("post_attention", LAYER, Attention, "output"),
     ("o output", SSM, StateSpace, "output"),
