@@ -1,7 +1,7 @@
-//! The atlas's GGUF families against headers that llama.cpp wrote: one or two small models of an architecture, with
-//! everything that its loader may read, and well-known models. `data/gguf-headers` holds what precedes the tensors' data;
-//! `bytes.json` says how long the whole files were. Those that end in `-other` have sizes that no model has;
-//! `tools/make-gguf-headers` lets llama.cpp write them.
+//! The atlas's GGUF families against headers that llama.cpp wrote: small models of each architecture, with everything
+//! that its loader may read, and well-known models. Where a name ends in a number or in `-other`, no two sizes of the
+//! model are the same, so that a rule which takes one for the other fails; `tools/make-gguf-headers` lets llama.cpp write
+//! them. `data/gguf-headers` holds what precedes the tensors' data; `bytes.json` says how long the whole files were.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "helpers of tests")]
 
 use std::collections::{BTreeMap, HashSet};
@@ -16,12 +16,6 @@ use anatomy::check::check;
 use anatomy::model::Model;
 use flate2::read::GzDecoder;
 
-/// Headers that their family does not explain, with the reason.
-const GAPS: &[(&str, &str)] = &[
-    ("deepseek2-moe", "gate and up of the experts are one tensor"),
-    ("phi3-dense", "queries, keys and values are apart"),
-];
-
 fn restore(header: &Path, bytes: u64, directory: &Path) -> std::path::PathBuf {
     let mut head = Vec::new();
     GzDecoder::new(File::open(header).unwrap()).read_to_end(&mut head).unwrap();
@@ -30,6 +24,12 @@ fn restore(header: &Path, bytes: u64, directory: &Path) -> std::path::PathBuf {
     file.write_all(&head).unwrap();
     file.set_len(bytes).unwrap();
     path
+}
+
+/// A shape as llama.cpp writes it: it leaves out outermost dimensions of 1.
+fn written(shape: &[u64]) -> &[u64] {
+    let ones = shape.iter().take_while(|size| **size == 1).count().min(shape.len().saturating_sub(1));
+    &shape[ones..]
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn every_header_is_explained_name_by_name() {
             for number in 0..row.count {
                 let tensor = row.name(number);
                 match held.remove(tensor.as_str()) {
-                    Some(shape) if *shape == *row.shape => {}
+                    Some(shape) if written(&shape) == written(&row.shape) => {}
                     Some(shape) => wrong.push(format!("{tensor} is {shape:?}, not {:?}", row.shape)),
                     None if row.optional.is_some() => {}
                     None => wrong.push(format!("{tensor} is not there")),
@@ -75,7 +75,7 @@ fn every_header_is_explained_name_by_name() {
             let found = found.iter().filter(|finding| finding.severity() >= Severity::Warning);
             wrong.extend(found.map(|finding| format!("{}: {}", finding.rule.name, finding.message)));
         }
-        if wrong.is_empty() == GAPS.iter().any(|(gap, _)| gap == name) {
+        if !wrong.is_empty() {
             failed.push(format!("{name}: {} wrong: {:?}", wrong.len(), wrong.iter().take(4).collect::<Vec<_>>()));
         }
     }
