@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use foldhash::{HashSet, HashSetExt};
+use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use indexmap::IndexMap;
 use minijinja::Value;
 use minijinja::value::ValueKind;
@@ -24,9 +24,14 @@ const MAX_TENSORS: usize = 4_000_000;
 const MAX_ROWS: usize = 300_000;
 /// Turns of one loop beyond this number are refused.
 const MAX_TURNS: usize = 1_000_000;
-/// Turns of all loops together: a condition that holds in none costs time all the same. The largest known models take
-/// some tens of thousands.
-const MAX_TURNS_IN_ALL: usize = 1_000_000;
+/// Work for one blueprint: turns of loops and rows that are looked at in them, whether a condition holds or not. The
+/// largest known models take some tens of thousands.
+const MAX_STEPS: usize = 500_000;
+/// Entries of the longest list of the configuration that make each step cost one more, since an expression may search
+/// a list.
+const LIST_PER_STEP: usize = 64;
+/// Entries of a list beyond this number are refused: the longest lists have one for each layer.
+const MAX_LIST: usize = 100_000;
 /// Families inside of families.
 const MAX_DEPTH: usize = 8;
 
@@ -209,7 +214,14 @@ impl Blueprint {
 /// Builds the tensors of a configuration; `place` is where it stands in the whole, for messages.
 pub(super) fn build(atlas: &Atlas, family: &Family, config: &Json) -> Result<Blueprint> {
     let scope = scope_of(family, config, String::new(), IndexMap::new());
-    let mut builder = Builder { atlas, tensors: Vec::new(), count: 0, turns: 0, scopes: Vec::new() };
+    let longest = longest_list(config);
+    if longest > MAX_LIST {
+        let message = format!("the configuration holds a list of {longest} entries: no model needs so many");
+        return Err(Error::new(ErrorKind::Limit, message).help("correct the configuration"));
+    }
+    let cost = 1 + longest / LIST_PER_STEP;
+    let mut builder =
+        Builder { atlas, tensors: Vec::new(), count: 0, cost, steps: 0, counted: HashMap::new(), scopes: Vec::new() };
     builder.family(family, &Arc::new(scope), 0)?;
     let Builder { mut tensors, scopes, .. } = builder;
     let mut names = HashSet::with_capacity(tensors.len());
@@ -252,8 +264,11 @@ struct Builder<'a> {
     tensors: Vec<Expected>,
     /// Single tensors so far.
     count: usize,
-    /// Turns of all loops so far.
-    turns: usize,
+    /// What a step costs, and what all did so far.
+    cost: usize,
+    steps: usize,
+    /// The numbers below a count as texts: the experts of all layers share them.
+    counted: HashMap<usize, Arc<[Vec<String>]>>,
     scopes: Vec<Arc<Scope>>,
 }
 
@@ -319,6 +334,10 @@ impl Builder<'_> {
             Some(path) => at(whole, path).filter(|value| !value.is_null()).unwrap_or(&empty),
             None => whole,
         };
+        if let (Some(path), Json::Number(_) | Json::Bool(_) | Json::Array(_)) = (path, config) {
+            return Err(Error::malformed(format!("{path} is not an object with keys of its own"))
+                .help("correct the configuration"));
+        }
         let stated = config.get("model_type").and_then(Json::as_str);
         let name = include.family.as_deref().or(stated).or(include.any.as_deref());
         let Some(name) = name else {
@@ -360,6 +379,37 @@ impl Builder<'_> {
         Ok(())
     }
 
+    /// Counts work, and refuses what is more than any model takes.
+    fn step(&mut self, steps: usize) -> Result<()> {
+        self.steps = self.steps.saturating_add(steps.saturating_mul(self.cost));
+        if self.steps <= MAX_STEPS {
+            return Ok(());
+        }
+        let message = "the configuration leads to more layers and parts than any model has";
+        Err(Error::new(ErrorKind::Limit, message).help("look at its number of layers and experts, and at its lists"))
+    }
+
+    /// What the variables in the names of a row become, loop by loop.
+    fn inner(&mut self, family: &Family, line: &Line, scope: &Arc<Scope>) -> Result<Arc<[Vec<String>]>> {
+        let mut all: Vec<Vec<String>> = Vec::with_capacity(line.each.len());
+        for (name, code, text) in &line.each {
+            let value = code.value(scope).map_err(|error| failed(family, &line.row.name, text, &error))?;
+            let items = items(family, name, text, &value)?;
+            let count = items.len();
+            if self.count.saturating_add(count) > MAX_TENSORS {
+                return Err(too_many_tensors(MAX_TENSORS));
+            }
+            let counted = line.each.len() == 1 && value.kind() == ValueKind::Number;
+            let texts = || items.iter().map(Value::to_string).collect();
+            if counted {
+                let known = self.counted.entry(count).or_insert_with(|| vec![texts()].into());
+                return Ok(Arc::clone(known));
+            }
+            all.push(texts());
+        }
+        Ok(all.into())
+    }
+
     /// Parts that run through the same loop, turn by turn.
     fn parts(&mut self, family: &Family, parts: &[&Part], scope: &Arc<Scope>) -> Result<()> {
         let tables: Vec<Table> = parts.iter().map(|part| Table::new(family, part)).collect::<Result<_>>()?;
@@ -389,6 +439,7 @@ impl Builder<'_> {
         let here = Arc::new(Scope::turn(scope, &Arc::default(), variables));
         let value = code.value(&here).map_err(|error| failed(family, name, text, &error))?;
         for item in items(family, name, text, &value)? {
+            self.step(1)?;
             variables.push((name, item));
             self.turns(family, tables, scope, rest, variables)?;
             variables.pop();
@@ -397,11 +448,7 @@ impl Builder<'_> {
     }
 
     fn turn(&mut self, family: &Family, table: &Table, outer: &Arc<Scope>, variables: &[(&str, Value)]) -> Result<()> {
-        self.turns += 1;
-        if self.turns > MAX_TURNS_IN_ALL {
-            let message = format!("the configuration takes more than {MAX_TURNS_IN_ALL} turns of layers and parts");
-            return Err(Error::new(ErrorKind::Limit, message).help("look at its number of layers and experts"));
-        }
+        self.step(1)?;
         let scope = Arc::new(Scope::turn(outer, &table.lets, variables));
         if let Some((code, text)) = &table.when
             && !holds(family, "a part", text, code, &scope)?
@@ -412,6 +459,7 @@ impl Builder<'_> {
             .iter()
             .find(|(name, _)| *name == "layer")
             .and_then(|(_, value)| u32::try_from(value.clone()).ok());
+        self.step(table.lines.len())?;
         let under = Name::new(family, "", &table.part_under, &scope, &[])?.at(0, &[]);
         let gguf_under = Name::new(family, "", &table.part_gguf, &scope, &[])?.at(0, &[]);
         for line in &table.lines {
@@ -421,13 +469,12 @@ impl Builder<'_> {
                 continue;
             }
             let shape = line.shape(family, &scope)?;
-            let inner = line.inner(family, &scope)?;
+            let inner = self.inner(family, line, &scope)?;
             let count = inner.iter().map(Vec::len).fold(1, usize::saturating_mul);
             self.count = self.count.saturating_add(count);
             if self.count > MAX_TENSORS || self.tensors.len() >= MAX_ROWS {
                 let most = if self.count > MAX_TENSORS { MAX_TENSORS } else { MAX_ROWS };
-                let message = format!("the configuration asks for more than {most} tensors");
-                return Err(Error::new(ErrorKind::Limit, message).help("look at its number of layers and experts"));
+                return Err(too_many_tensors(most));
             }
             if count == 0 {
                 continue;
@@ -437,7 +484,7 @@ impl Builder<'_> {
                 name: fill(&under, &line.name)?,
                 aliases: line.aliases.iter().map(|alias| fill(&under, alias)).collect::<Result<_>>()?,
                 gguf: line.gguf.as_ref().map(|gguf| fill(&gguf_under, gguf)).transpose()?,
-                inner: inner.into(),
+                inner,
                 count,
                 shape,
                 role: line.row.role,
@@ -448,6 +495,20 @@ impl Builder<'_> {
             });
         }
         Ok(())
+    }
+}
+
+fn too_many_tensors(most: usize) -> Error {
+    let message = format!("the configuration asks for more than {most} tensors");
+    Error::new(ErrorKind::Limit, message).help("look at its number of layers and experts")
+}
+
+/// Entries of the longest list anywhere in a configuration.
+fn longest_list(config: &Json) -> usize {
+    match config {
+        Json::Array(list) => list.iter().map(longest_list).max().unwrap_or(0).max(list.len()),
+        Json::Object(object) => object.values().map(longest_list).max().unwrap_or(0),
+        _ => 0,
     }
 }
 
@@ -567,15 +628,6 @@ impl Line<'_> {
             shape.push(size);
         }
         Ok(shape.into())
-    }
-
-    /// What the variables of the inner loops become, loop by loop.
-    fn inner(&self, family: &Family, scope: &Arc<Scope>) -> Result<Vec<Vec<String>>> {
-        let values = self.each.iter().map(|(name, code, text)| {
-            let value = code.value(scope).map_err(|error| failed(family, &self.row.name, text, &error))?;
-            Ok(items(family, name, text, &value)?.iter().map(Value::to_string).collect())
-        });
-        values.collect()
     }
 }
 

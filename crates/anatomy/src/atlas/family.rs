@@ -280,6 +280,13 @@ impl Family {
         Ok(Family { name: name.to_string(), ..family })
     }
 
+    /// Reads a file of the library, which the build wrote as JSON.
+    pub(super) fn read_json(name: &str, json: &str) -> Result<Self> {
+        let family: Family =
+            serde_json::from_str(json).map_err(|error| Error::malformed(format!("family {name}: {error}")))?;
+        Ok(Family { name: name.to_string(), ..family })
+    }
+
     /// Takes over from `base` what this family does not state itself.
     #[must_use]
     pub(super) fn over(self, base: &Family) -> Self {

@@ -185,7 +185,7 @@ impl Blueprint {
             source: source.to_string(),
             family,
             title,
-            parameters: Parameters { total, active, buffers, by_role },
+            parameters: Parameters::new(total, active, buffers, by_role),
             kv_cache,
             meaning,
             architecture,
