@@ -16,7 +16,7 @@ use crate::probe::{self, Identity};
 use crate::source::Source;
 use crate::tensor::Tensor;
 
-pub use index::{WholeIndex, read_index};
+pub use index::{WholeIndex, read_index, stated_total};
 
 static SHARD_MISSING: Rule = Rule {
     name: "shard-missing",

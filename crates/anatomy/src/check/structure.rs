@@ -78,7 +78,7 @@ pub(super) static TABLES_STORED: Rule = Rule {
           older versions saved them.",
     help: "nothing to do",
 };
-static NAMES_PREFIXED: Rule = Rule {
+pub(super) static NAMES_PREFIXED: Rule = Rule {
     name: "names-prefixed",
     severity: Severity::Warning,
     why: "All names differ from those that the configuration leads to by one prefix, which a wrapper of training added \
@@ -146,14 +146,14 @@ pub(super) fn check(analysis: &Analysis, atlas: &Atlas, check: &mut Check) {
     let mut findings = Findings::new();
     if !listed.is_empty() {
         check.listed = Some(listed.len());
-        check.explained = super::listed::compare(&blueprint, &listed, &mut findings);
+        check.explained = super::listed::compare(model, &blueprint, &listed, &mut findings);
     }
     if analysis.rows.is_empty() {
         check.findings.extend(findings.finish());
         return;
     }
     let mut held = Held::new(analysis);
-    if let Some((message, renamed)) = prefixed(&blueprint, &held) {
+    if let Some((message, renamed)) = prefixed(&blueprint, &held.names) {
         held.names = renamed;
         findings.push(Finding::new(&NAMES_PREFIXED, message));
     }
@@ -336,17 +336,20 @@ fn padding(expected: &Expected, shape: &[u64]) -> Option<u64> {
 }
 
 /// Where all names differ by one prefix: in words, and the names as the blueprint has them.
-fn prefixed(blueprint: &Blueprint, held: &Held) -> Option<(String, HashMap<String, usize>)> {
+pub(super) fn prefixed(
+    blueprint: &Blueprint,
+    names: &HashMap<String, usize>,
+) -> Option<(String, HashMap<String, usize>)> {
     let sample: Vec<String> =
         blueprint.tensors.iter().filter(|row| row.optional.is_none()).map(|row| row.name(0)).take(400).collect();
-    let known = |name: &String| held.names.contains_key(name);
+    let known = |name: &String| names.contains_key(name);
     if sample.is_empty() || sample.iter().filter(|name| known(name)).count() * 2 > sample.len() {
         return None;
     }
     // Longest common ends, by the last words of names.
     let mut votes: HashMap<(String, bool), usize> = HashMap::new();
     let first = sample.iter().find(|name| name.contains(".0.")).or(sample.first())?;
-    for actual in held.names.keys() {
+    for actual in names.keys() {
         if let Some(prefix) = actual.strip_suffix(first.as_str()).filter(|prefix| prefix.ends_with('.')) {
             votes.insert((prefix.to_string(), true), 0);
         } else if let Some(prefix) = first.strip_suffix(actual.as_str()).filter(|prefix| prefix.ends_with('.')) {
@@ -364,7 +367,7 @@ fn prefixed(blueprint: &Blueprint, held: &Held) -> Option<(String, HashMap<Strin
     if count * 10 < sample.len() * 9 {
         return None;
     }
-    let renamed = held.names.iter().map(|(name, index)| match added {
+    let renamed = names.iter().map(|(name, index)| match added {
         true => (name.strip_prefix(prefix.as_str()).unwrap_or(name).to_string(), *index),
         false if sample.contains(name) => (name.clone(), *index),
         false => (format!("{prefix}{name}"), *index),

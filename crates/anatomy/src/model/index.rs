@@ -94,3 +94,13 @@ pub fn read_index(source: &Source) -> Result<WholeIndex> {
         total_size: whole.metadata.and_then(|metadata| metadata.get("total_size")?.as_f64()),
     })
 }
+
+/// The total size that an index states, in bytes, where it states one as a number.
+pub fn stated_total(source: &Source) -> Option<f64> {
+    #[derive(Deserialize)]
+    struct Stated {
+        metadata: Option<serde_json::Value>,
+    }
+    let stated: Stated = parse(source).ok()?;
+    stated.metadata?.get("total_size")?.as_f64()
+}
