@@ -113,7 +113,9 @@ pub(super) fn compare(model: &Model, blueprint: &Blueprint, listed: &[String], f
             strange.push(name.as_str());
         }
     }
-    sum.tables = tables.len();
+    for name in &tables {
+        sum.add_table(name, model.config.as_ref());
+    }
     sum.open |= !strange.is_empty();
     if !strange.is_empty() {
         let rows = blueprint.tensors.iter().flat_map(|row| (0..row.count).map(|number| row.name(number)));

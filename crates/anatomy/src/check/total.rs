@@ -18,13 +18,18 @@ pub(super) struct Sum {
     small: u128,
     /// Columns of the tables of the vocabulary, with how many rows one has.
     vocabulary: (u128, u64),
-    /// Names whose sizes are not known, in whatever type they are: tables that loaders compute.
-    pub(super) tables: usize,
+    /// The most that tables which loaders compute may take, in bytes: neither their shapes nor their types are known.
+    tables: u128,
     /// Whether nothing can be said: packed weights, or names of unknown size.
     pub(super) open: bool,
 }
 
 impl Sum {
+    /// Counts a table that loaders compute.
+    pub(super) fn add_table(&mut self, name: &str, config: Option<&Json>) {
+        self.tables = self.tables.saturating_add(table_bytes(name, config));
+    }
+
     /// Counts one tensor of a row.
     pub(super) fn add(&mut self, row: &Expected) {
         let count = u128::from(elements(&row.shape));
@@ -39,6 +44,22 @@ impl Sum {
             self.vocabulary = (others + u128::from(*columns), *rows);
         }
     }
+}
+
+/// The most bytes of a table of this name.
+fn table_bytes(name: &str, config: Option<&Json>) -> u128 {
+    let number = |key: &&str| config?.get(*key)?.as_u64();
+    let lengths = ["max_position_embeddings", "n_positions", "n_ctx", "seq_length", "max_sequence_length"];
+    let length = u128::from(lengths.iter().find_map(number).unwrap_or(8192));
+    let last = name.rsplit('.').next().unwrap_or(name);
+    // A mask has a row for each position; of frequencies there is one for each pair of a head's numbers.
+    let numbers = match last {
+        "inv_freq" | "original_inv_freq" | "masked_bias" | "num_batches_tracked" => 1 << 10,
+        "position_ids" | "token_type_ids" => 2 * length,
+        "bias" | "causal_mask" | "attn_mask" | "attention_mask" => length.saturating_mul(length),
+        _ => length.saturating_mul(1 << 10),
+    };
+    numbers.saturating_mul(4)
 }
 
 /// Whether the weights of a model are stored packed, by its configuration.
@@ -74,8 +95,8 @@ pub(super) fn check(stated: f64, sum: &Sum, names: usize, config: &Json, file: &
     let total = stated as u128;
     let agrees = |width: u128| {
         let least = sum.elements * width;
-        let most = least + sum.small * 4u128.saturating_sub(width);
-        total == least || (total > least && (sum.tables > 0 || total <= most))
+        let most = least + sum.small * 4u128.saturating_sub(width) + sum.tables;
+        (least..=most).contains(&total)
     };
     if agrees(width) {
         return;
