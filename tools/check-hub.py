@@ -29,8 +29,9 @@ PACKED = ["qweight", "weight_packed", "weight_quantized", "W_q", "codes", "weigh
 SIDES = (
     r"qzeros|g_idx|weight_g_idx|scales|biases|zeros|weight_scale(_inv|_2)?|weight_global_scale|weight_zero_point"
     r"|weight_shape|weight_scales|weight_format|input_scale|input_global_scale|input_zero_point|k_scale|v_scale"
-    r"|SCB|absmax|quant_map|nested_absmax|nested_quant_map|bitsandbytes__\w+|codebooks|scale|zero|meta|_scale|_shift"
+    r"|SCB|absmax|quant_map|nested_absmax|nested_quant_map|bitsandbytes__\w+|codebooks|scale|zero|meta|_scale|_shift|res_u|res_v|salient_(idx|weight|scale)"
 )
+FILES = ["shard-missing", "git-lfs-pointer", "git-lfs-other-version"]
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "float64": 8}
 
 
@@ -91,60 +92,108 @@ def compare(anatomy, atlas, folder):
     if "tensors" not in blueprint:
         return f"refused: {refused.splitlines()[0] if refused else '?'}", told, True
 
-    used, missing, size = set(), [], 0
-    rows = set()
+    # Adapters wrap modules, and some programs put a prefix before all names, which `check` tells.
+    rows = {name for row in blueprint["tensors"] for name in [row["name"], *row.get("aliases", [])]}
+    plain = {re.sub(r"\.(base_layer|original_module)\.", ".", name.removeprefix("base_model.model.")) for name in names}
+    for finding in findings:
+        prefix = re.match(r'all names (begin with|lack) "(.*?)"', finding["message"])
+        if prefix and prefix[1] == "lack":
+            plain = {name if name in rows else prefix[2] + name for name in plain}
+        elif prefix:
+            plain = {name.removeprefix(prefix[2]) for name in plain}
+    used, missing, size, packed = set(), [], 0, False
     for row in blueprint["tensors"]:
         spelled = [row["name"], *row.get("aliases", [])]
-        rows.update(spelled)
-        held = next((name for name in spelled if name in names), None)
+        held, loose = find(spelled, row["shape"], plain)
+        packed = packed or loose
         if held:
+            used |= held
             size += elements(row["shape"])
-        else:
-            stems = [re.sub(r"\.weight$", "", name) for name in spelled]
-            packed = [f"{stem}{'' if end.startswith('_') else '.'}{end}" for stem in stems for end in PACKED]
-            held = next((name for name in packed if name in names), None)
-        if held:
-            used.add(held)
         elif not row.get("optional") and 0 not in row["shape"]:
             missing.append(row["name"])
-    left = []
-    for name in sorted(names - used):
-        side = re.fullmatch(rf"(.*?)(\.quant_state)?[._]({SIDES})", name)
-        if side and (side[1] in rows or side[1] + ".weight" in rows):
-            continue
-        if name.endswith(".bias") and name[:-4] + "qweight" in names:
-            continue
-        left.append(name)
-    # A finding speaks of the name itself, or of the first of its kind.
+    modules = {stem(name) for name in used}
+    left = [name for name in sorted(plain - used)]
+    left = [name for name in left if not is_beside(name, used, modules)]
+    # A finding speaks of a name, of all names like it, or of all below one word.
     kind = lambda name: re.sub(r"\d+", "N", name)
     spoken = {kind(f["tensor"]) for f in findings if f.get("tensor")}
-    words = {word.strip(".,;:()\"'") for f in findings for word in f["message"].split()}
-    spoken |= {kind(word) for word in words if "." in word}
-    heaps = check.get("explained", 0) >= check.get("listed", 0)  # The rest are tables, heads and layers set aside.
-    unexplained = [name for name in left if kind(name) not in spoken and not (heaps and is_aside(name))]
-    lost = [name for name in missing if kind(name) not in spoken]
+    spoken |= {kind(word) + "." for f in findings for word in re.findall(r"under (\S+)", f["message"].replace(",", " "))}
+    told_of = lambda name: any(kind(name) == words or kind(name).startswith(words) for words in spoken)
+    set_aside = check.get("explained", 0) >= check.get("listed", 0)
+    unexplained = [name for name in left if not told_of(name) and not (set_aside and is_aside(name))]
+    lost = [name for name in missing if not told_of(name)]
 
     part = config.get("text_config") or {}
     stated = next((c.get(k) for c in (config, part) for k in ("torch_dtype", "dtype") if c.get(k)), None)
     quantised = any(key in c for c in (config, part) for key in ("quantization_config", "quantization"))
     wide = BYTES.get(str(stated).removeprefix("torch."))
-    sized = "no dtype" if not wide else "packed" if quantised else None
+    sized = "no dtype" if not wide else "packed" if quantised or packed else None
     good = True
     if sized is None:
         off = (total or 0) - size * wide
         sized = "sizes agree" if off == 0 else f"total_size {total} is {off:+} from {size} x {wide}"
-        tables = len(names) - len(used)
         said = any("total" in finding["rule"] for finding in findings)
-        good = off == 0 or said or (off > 0 and tables > 0 and left != [])
+        # Tables that loaders compute have unknown sizes; whether they are too large for that, `check` says.
+        good = off == 0 or said or total is None or (off > 0 and left != [])
         sized += " (said)" if off and said else " (tables)" if off and good else ""
+    errors = sum(finding["severity"] == "error" and finding["rule"] not in FILES for finding in findings)
     line = f"{blueprint['family']}: {len(names)} names, {len(unexplained)} unexplained, {len(lost)} missing; {sized}"
+    line += f"; {errors} errors told" if errors else ""
     details = [f"unexplained {name}" for name in patterns(unexplained)] + [f"missing {name}" for name in patterns(lost)]
     return line, details + told, good and not unexplained and not lost
 
 
+def stem(name):
+    return re.sub(r"\.weight$", "", name)
+
+
+def find(spelled, shape, names):
+    """The names that hold a row, and whether they are packed or lie otherwise than the row says."""
+    for name in spelled:
+        if name in names:
+            return {name}, False
+    for name in spelled:
+        for other in [[name], *layouts(stem(name), shape)]:
+            held = set()
+            for part in other:
+                ends = [part] + [f"{stem(part)}{'' if end.startswith('_') else '.'}{end}" for end in PACKED]
+                held.add(next((end for end in ends if end in names), None))
+            if other and None not in held:
+                return held, True
+    return None, False
+
+
+def layouts(name, shape):
+    """Other ways to keep the experts: one tensor for each, all of one kind in one, gate and up in one."""
+    words = {"w1": "gate_proj", "w2": "down_proj", "w3": "up_proj"}
+    fused = re.fullmatch(r"(.*)\.experts\.(gate_up_proj|down_proj)", name)
+    one = re.fullmatch(r"(.*)\.experts\.\d+\.(\w+)", name)
+    latent = re.fullmatch(r"(.*)\.kv_b_proj", name)
+    if fused:
+        parts = ["gate_proj", "up_proj"] if fused[2] == "gate_up_proj" else ["down_proj"]
+        yield [f"{fused[1]}.experts.{expert}.{part}.weight" for expert in range(shape[0]) for part in parts]
+        for stack in ["switch_mlp", "experts.switch_glu"]:
+            yield [f"{fused[1]}.{stack}.{part}.weight" for part in parts]
+    elif one:
+        word = words.get(one[2], one[2])
+        yield [f"{one[1]}.experts.{'down_proj' if word == 'down_proj' else 'gate_up_proj'}"]
+        for stack in ["switch_mlp", "experts.switch_glu"]:
+            yield [f"{one[1]}.{stack}.{word}.weight"]
+    elif latent:
+        yield [f"{latent[1]}.embed_q.weight", f"{latent[1]}.unembed_out.weight"]
+
+
+def is_beside(name, used, modules):
+    """Whether a name is a scale, a zero point or the like of a name that is explained."""
+    side = re.fullmatch(rf"(.*?)(\.quant_state)?[._]({SIDES})", name)
+    if side and (side[1] in used or stem(side[1]) in modules or any(f"{side[1]}.{end}" in used for end in PACKED)):
+        return True
+    return name.endswith(".bias") and name[:-4] + "qweight" in used
+
+
 def is_aside(name):
     """Tables, adapters, heads of a tied embedding and next-token layers, of which `check` tells only the first."""
-    tables = r"inv_freq|causal_mask|masked_bias|attention\.bias|attn\.bias|position_ids|rotary_emb|\.lora_|mtp|nextn|lm_head"
+    tables = r"inv_freq|causal_mask|masked_bias|attention\.bias|attn\.bias|position_ids|rotary_emb|lora_|mtp|nextn|lm_head|decoder\.(weight|bias)$"
     return re.search(tables, name) is not None
 
 

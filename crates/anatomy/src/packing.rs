@@ -140,6 +140,12 @@ const SIDES_OF: &[(&str, &[&str])] = &[
     ("scale_inv", &["weight", ""]),
     ("zero", &["W_q"]),
     ("meta", &["W_q"]),
+    // Spark's: what four bits leave over, in low rank, and the channels that are kept in eight.
+    ("res_u", &["qweight"]),
+    ("res_v", &["qweight"]),
+    ("salient_idx", &["qweight"]),
+    ("salient_weight", &["qweight"]),
+    ("salient_scale", &["qweight"]),
     ("_scale", &["_data", "_data._data"]),
     ("_shift", &["_data", "_data._data"]),
 ];
@@ -320,6 +326,13 @@ impl Reader<'_> {
     /// across words: 32 of them in three.
     fn gptq_or_awq(&self, tensor: &Tensor, stem: &str) -> Option<Logical> {
         if tensor.dtype.block_bytes() == 1 {
+            if self.sibling(stem, "res_u").is_some() {
+                let (rows, columns) = matrix(tensor)?;
+                let groups = self.sibling(stem, "scales").and_then(matrix).map(|(_, groups)| groups);
+                let inputs = columns.saturating_mul(2);
+                let group = groups.and_then(|groups| inputs.checked_div(groups));
+                return Some(Logical::packed(tensor, vec![rows, inputs], "INT4 with residual", 4, group));
+            }
             return Some(Logical::packed(tensor, tensor.shape.clone(), "INT8", 8, None));
         }
         let (rows, columns) = matrix(tensor)?;

@@ -58,8 +58,13 @@ fn parse<T: for<'de> Deserialize<'de>>(source: &Source) -> Result<T> {
         return Err(Error::new(ErrorKind::Limit, message).in_file(source.name()));
     }
     let bytes = source.read(0..source.len())?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| Error::malformed(format!("not a weight index: {error}")).in_file(source.name()))
+    serde_json::from_slice(&bytes).map_err(|error| {
+        let message = match error.classify() {
+            serde_json::error::Category::Data => format!("not a weight index: {error}"),
+            _ => super::why_not_json(&bytes, &error),
+        };
+        Error::malformed(message).in_file(source.name())
+    })
 }
 
 /// Reads the shards' names.
