@@ -25,10 +25,10 @@ import sys
 import tempfile
 
 # What packing puts behind a module's name (or its weight's), and what that stands for.
-PACKED = ["qweight", "weight_packed", "weight_quantized", "W_q", "codes", "weight._data", "_blocks"]
+PACKED = ["qweight", "q_weight", "trellis", "weight_packed", "weight_quantized", "W_q", "codes", "weight._data", "_blocks"]
 SIDES = (
     r"qzeros|g_idx|weight_g_idx|scales|biases|zeros|weight_scale(_inv|_2)?|weight_global_scale|weight_zero_point"
-    r"|weight_shape|weight_scales|weight_format|input_scale|input_global_scale|input_zero_point|k_scale|v_scale"
+    r"|weight_shape|weight_scales|weight_format|input_scale|input_global_scale|input_zero_point|k_scale|v_scale|q_scale|q_groups|q_group_map|q_invperm|q_scale_max|suh|svh"
     r"|SCB|absmax|quant_map|nested_absmax|nested_quant_map|bitsandbytes__\w+|codebooks|scale|zero|meta|_scale|_shift|res_u|res_v|salient_(idx|weight|scale)"
 )
 FILES = ["shard-missing", "git-lfs-pointer", "git-lfs-other-version"]

@@ -120,6 +120,8 @@ const SIDES: &[&str] = &[
     "input_global_scale", "input_zero_point", "activation_scale", "input_activation_scale",
     "output_activation_scale", "zero_point", "SCB", "weight_channel_wise_scale", "absmax", "quant_map",
     "nested_absmax", "nested_quant_map",
+    // ExLlamaV2 and ExLlamaV3.
+    "q_groups", "q_group_map", "q_invperm", "q_scale_max", "suh", "svh",
 ];
 
 /// The same as endings of a last word, where a module is one tensor: `experts.gate_up_proj_weight_scale`.
@@ -161,6 +163,11 @@ pub(crate) fn is_side_word(word: &str) -> bool {
     SIDES.contains(&word)
         || SIDES_OF.iter().any(|(side, _)| *side == word)
         || SIDE_ENDINGS.iter().any(|ending| word.ends_with(ending))
+}
+
+/// Whether the last word of a name is that of a scale of an FP8 cache, which stands beside no weight of its own.
+pub(crate) fn is_cache_scale(word: &str) -> bool {
+    CACHE_SCALES.contains(&word)
 }
 
 /// Whether a tensor makes it worth looking for others beside it.

@@ -133,7 +133,7 @@ pub(super) fn compare(model: &Model, blueprint: &Blueprint, listed: &[String], f
         // It is the embedding.
         let embedding = blueprint.tensors.iter().find(|row| row.role == Role::Embedding && row.shape.len() == 2);
         match embedding.filter(|_| heads.len() == 1) {
-            Some(row) => sum.add(row),
+            Some(row) => sum.add_tied(row),
             None => sum.open = true,
         }
     }
@@ -185,6 +185,9 @@ fn tell_missing(missing: &[(String, &Expected)], listed: &[String], findings: &m
 /// Whether a name is that of a scale, a zero point, an order or a bias beside a packed weight that is known.
 fn is_beside(name: &str, known: &HashSet<String>, places: &HashMap<String, usize>) -> bool {
     let Some((stem, last)) = name.rsplit_once('.') else { return false };
+    if crate::packing::is_cache_scale(last) {
+        return true;
+    }
     let sides = crate::packing::is_side_word(last) || last.starts_with("bitsandbytes__");
     // GPTQ gives every layer that it packs a bias.
     let bias = last == "bias" && places.contains_key(&format!("{stem}.qweight"));

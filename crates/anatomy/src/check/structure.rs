@@ -199,7 +199,7 @@ struct Held<'m> {
 }
 
 /// Words that end the name of a packed weight, and what ends the name of what it stands for.
-pub(super) const PACKED: [(&str, &str); 8] = [
+pub(super) const PACKED: [(&str, &str); 10] = [
     (".qweight", ".weight"),
     (".weight_packed", ".weight"),
     (".weight_quantized", ".weight"),
@@ -208,6 +208,8 @@ pub(super) const PACKED: [(&str, &str); 8] = [
     (".codes", ".weight"),
     (".weight._data", ".weight"),
     (".base_layer.weight", ".weight"),
+    (".q_weight", ".weight"),
+    (".trellis", ".weight"),
 ];
 
 impl<'m> Held<'m> {

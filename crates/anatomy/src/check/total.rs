@@ -14,6 +14,8 @@ use crate::tensor::elements;
 pub(super) struct Sum {
     /// In all whose shape is known.
     elements: u128,
+    /// In those of them that may share their numbers with others, which some programs then count once.
+    shared: u128,
     /// In those of them that some exports keep in F32 beside 16-bit weights: vectors and routers.
     small: u128,
     /// Columns of the tables of the vocabulary, with how many rows one has.
@@ -30,10 +32,19 @@ impl Sum {
         self.tables = self.tables.saturating_add(table_bytes(name, config));
     }
 
+    /// Counts a head that is the embedding.
+    pub(super) fn add_tied(&mut self, embedding: &Expected) {
+        self.add(embedding);
+        self.shared += u128::from(elements(&embedding.shape));
+    }
+
     /// Counts one tensor of a row.
     pub(super) fn add(&mut self, row: &Expected) {
         let count = u128::from(elements(&row.shape));
         self.elements += count;
+        if row.optional.is_some() {
+            self.shared += count;
+        }
         if row.shape.len() < 2 || row.buffer || matches!(row.role, Role::Norm | Role::Router) {
             self.small += count;
         }
@@ -94,9 +105,11 @@ pub(super) fn check(stated: f64, sum: &Sum, names: usize, config: &Json, file: &
     let width = u128::from(dtype.block_bytes());
     let total = stated as u128;
     let agrees = |width: u128| {
-        let least = sum.elements * width;
-        let most = least + sum.small * 4u128.saturating_sub(width) + sum.tables;
-        (least..=most).contains(&total)
+        [sum.elements, sum.elements - sum.shared.min(sum.elements)].into_iter().any(|elements| {
+            let least = elements * width;
+            let most = least + sum.small * 4u128.saturating_sub(width) + sum.tables;
+            (least..=most).contains(&total)
+        })
     };
     if agrees(width) {
         return;
