@@ -5,8 +5,8 @@
 
 Each folder of DIR holds a model's config.json and its index (`*.index.json`, plain or `.gz`), and no weights. For each:
 
- - every name of the index must be a row of the blueprint (under its name or an alias; optional rows count), what packing
-   stores for such a row, or be told by a finding of `anatomy check`;
+ - every name of the index must be a row of the blueprint (under its name or an alias; optional rows count), what
+   packing stores for such a row, or be told by a finding of `anatomy check`;
  - every row that is not optional must be in the index, unless a finding names it;
  - `total_size` must be the bytes of the rows that the index lists, in the type that the configuration states (tables
    that are no rows have unknown sizes; packed models are not summed), unless a finding says that it is not.
@@ -25,11 +25,14 @@ import sys
 import tempfile
 
 # What packing puts behind a module's name (or its weight's), and what that stands for.
-PACKED = ["qweight", "q_weight", "trellis", "weight_packed", "weight_quantized", "W_q", "codes", "weight._data", "_blocks"]
+PACKED = ["qweight", "q_weight", "trellis", "weight_packed", "weight_quantized", "W_q", "codes", "weight._data"]
+PACKED += ["_blocks"]
 SIDES = (
     r"qzeros|g_idx|weight_g_idx|scales|biases|zeros|weight_scale(_inv|_2)?|weight_global_scale|weight_zero_point"
-    r"|weight_shape|weight_scales|weight_format|input_scale|input_global_scale|input_zero_point|k_scale|v_scale|q_scale|q_groups|q_group_map|q_invperm|q_scale_max|suh|svh"
-    r"|SCB|absmax|quant_map|nested_absmax|nested_quant_map|bitsandbytes__\w+|codebooks|scale|zero|meta|_scale|_shift|res_u|res_v|salient_(idx|weight|scale)"
+    r"|weight_shape|weight_scales|weight_format|input_scale|input_global_scale|input_zero_point|k_scale|v_scale|q_scale"
+    r"|q_groups|q_group_map|q_invperm|q_scale_max|suh|svh"
+    r"|SCB|absmax|quant_map|nested_absmax|nested_quant_map|bitsandbytes__\w+|codebooks|scale|zero|meta"
+    r"|_scale|_shift|res_u|res_v|salient_(idx|weight|scale)"
 )
 FILES = ["shard-missing", "git-lfs-pointer", "git-lfs-other-version"]
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "float64": 8}
@@ -94,7 +97,8 @@ def compare(anatomy, atlas, folder):
 
     # Adapters wrap modules, and some programs put a prefix before all names, which `check` tells.
     rows = {name for row in blueprint["tensors"] for name in [row["name"], *row.get("aliases", [])]}
-    plain = {re.sub(r"\.(base_layer|original_module)\.", ".", name.removeprefix("base_model.model.")) for name in names}
+    plain = {name.removeprefix("base_model.model.") for name in names}
+    plain = {re.sub(r"\.(base_layer|original_module)\.", ".", name) for name in plain}
     for finding in findings:
         prefix = re.match(r'all names (begin with|lack) "(.*?)"', finding["message"])
         if prefix and prefix[1] == "lack":
@@ -117,7 +121,8 @@ def compare(anatomy, atlas, folder):
     # A finding speaks of a name, of all names like it, or of all below one word.
     kind = lambda name: re.sub(r"\d+", "N", name)
     spoken = {kind(f["tensor"]) for f in findings if f.get("tensor")}
-    spoken |= {kind(word) + "." for f in findings for word in re.findall(r"under (\S+)", f["message"].replace(",", " "))}
+    messages = " ".join(finding["message"].replace(",", " ") for finding in findings)
+    spoken |= {kind(word) + "." for word in re.findall(r"under (\S+)", messages)}
     told_of = lambda name: any(kind(name) == words or kind(name).startswith(words) for words in spoken)
     set_aside = check.get("explained", 0) >= check.get("listed", 0)
     unexplained = [name for name in left if not told_of(name) and not (set_aside and is_aside(name))]
@@ -193,7 +198,10 @@ def is_beside(name, used, modules):
 
 def is_aside(name):
     """Tables, adapters, heads of a tied embedding and next-token layers, of which `check` tells only the first."""
-    tables = r"inv_freq|causal_mask|masked_bias|attention\.bias|attn\.bias|position_ids|rotary_emb|lora_|mtp|nextn|lm_head|decoder\.(weight|bias)$"
+    tables = (
+        r"inv_freq|causal_mask|masked_bias|attention\.bias|attn\.bias|position_ids|rotary_emb|lora_|mtp|nextn|lm_head"
+        r"|decoder\.(weight|bias)$"
+    )
     return re.search(tables, name) is not None
 
 

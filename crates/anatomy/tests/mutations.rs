@@ -268,7 +268,9 @@ fn the_total_of_an_index_is_compared_with_the_configuration() {
 fn experts_may_be_stacked_or_split_in_an_index() {
     let atlas = Atlas::new();
     let case = known(&atlas, "tiny").into_iter().find(|case| case.name == "gemma4").or_else(|| {
-        known(&atlas, "tiny").into_iter().find(|case| case.tensors().keys().any(|name| name.ends_with(".experts.gate_up_proj")))
+        known(&atlas, "tiny")
+            .into_iter()
+            .find(|case| case.tensors().keys().any(|name| name.ends_with(".experts.gate_up_proj")))
     });
     let Some(case) = case else { return };
     let split: Vec<String> = case
@@ -282,7 +284,8 @@ fn experts_may_be_stacked_or_split_in_an_index() {
             };
             let base = name.rsplit_once('.').map(|(base, _)| base.to_string()).unwrap_or_default();
             let experts = 0..shape.first().copied().unwrap_or(0);
-            experts.flat_map(|expert| words.iter().map(move |word| (expert, *word)))
+            experts
+                .flat_map(|expert| words.iter().map(move |word| (expert, *word)))
                 .map(|(expert, word)| format!("{base}.{expert}.{word}.weight"))
                 .collect()
         })

@@ -62,7 +62,8 @@ fn place<'b>(blueprint: &'b Blueprint, names: &HashMap<String, usize>) -> Placed
                 out.sum.open |= packed;
                 continue;
             }
-            if let Some(parts) = spelled().find_map(|name| layout::find(&name, &row.shape, &|name| stored(name).is_some()))
+            if let Some(parts) =
+                spelled().find_map(|name| layout::find(&name, &row.shape, &|name| stored(name).is_some()))
             {
                 out.used.extend(parts.iter().filter_map(|name| stored(name)).map(|(place, _)| place));
                 out.known.extend(parts);
@@ -79,7 +80,8 @@ fn place<'b>(blueprint: &'b Blueprint, names: &HashMap<String, usize>) -> Placed
 pub(super) fn compare(model: &Model, blueprint: &Blueprint, listed: &[String], findings: &mut Findings) -> usize {
     // What was fine-tuned with adapters lies one word deeper.
     let mut plain: Vec<String> = listed.iter().map(|name| without_wrapper(name)).collect();
-    let mut names: HashMap<String, usize> = plain.iter().enumerate().map(|(place, name)| (name.clone(), place)).collect();
+    let mut names: HashMap<String, usize> =
+        plain.iter().enumerate().map(|(place, name)| (name.clone(), place)).collect();
     let mut placed = place(blueprint, &names);
     if placed.missing.len() > placed.used.len()
         && let Some((message, renamed)) = prefixed(blueprint, &names)

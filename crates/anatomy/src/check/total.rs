@@ -85,9 +85,10 @@ fn is_packed(config: &Json) -> bool {
 /// The type that a configuration states, for itself or for its language model.
 fn stated_type(config: &Json) -> Option<DType> {
     let parts = ["text_config", "llm_config", "language_config"].iter().filter_map(|key| config.get(key));
-    let name = [config].into_iter().chain(parts).find_map(|part| {
-        ["torch_dtype", "dtype"].iter().find_map(|key| part.get(key)?.as_str())
-    })?;
+    let name = [config]
+        .into_iter()
+        .chain(parts)
+        .find_map(|part| ["torch_dtype", "dtype"].iter().find_map(|key| part.get(key)?.as_str()))?;
     DType::named(name.trim_start_matches("torch.")).filter(|dtype| dtype.class() == Class::Float)
 }
 
