@@ -35,6 +35,8 @@ pub(super) struct Group<'a> {
     pub(super) under: &'a str,
     /// Indices of the names.
     pub(super) members: Vec<usize>,
+    /// The same of the last one: names with one beginning follow each other.
+    last: &'a str,
     /// How many beginnings there are, which differ in numbers.
     trees: usize,
 }
@@ -55,18 +57,17 @@ impl Group<'_> {
 pub(super) fn group<'a>(names: &[&'a str], known: &Beginnings) -> Vec<Group<'a>> {
     let mut groups: Vec<Group<'a>> = Vec::new();
     let mut places: HashMap<String, usize> = HashMap::new();
-    let mut last = "";
     for (index, name) in names.iter().enumerate() {
         let under = known.foreign(name);
         let place = *places.entry(crate::atlas::without_numbers(under)).or_insert_with(|| {
-            groups.push(Group { first: name, under, members: Vec::new(), trees: 0 });
+            groups.push(Group { first: name, under, last: "", members: Vec::new(), trees: 0 });
             groups.len() - 1
         });
         if let Some(group) = groups.get_mut(place) {
             group.members.push(index);
-            group.trees += usize::from(under != last || under == *name);
+            group.trees += usize::from(under != group.last || under == *name);
+            group.last = under;
         }
-        last = under;
     }
     groups
 }
