@@ -35,7 +35,7 @@ pub(super) struct Group<'a> {
     pub(super) under: &'a str,
     /// Indices of the names.
     pub(super) members: Vec<usize>,
-    /// The same of the last one: names with one beginning follow each other.
+    /// With what the last of them begins so: names with one beginning follow each other.
     last: &'a str,
     /// How many beginnings there are, which differ in numbers.
     trees: usize,
