@@ -130,7 +130,8 @@ def compare(anatomy, atlas, folder):
 
     part = config.get("text_config") or {}
     stated = next((c.get(k) for c in (config, part) for k in ("torch_dtype", "dtype") if c.get(k)), None)
-    quantised = any(key in c for c in (config, part) for key in ("quantization_config", "quantization"))
+    keys = ("quantization_config", "quantization", "quantization_bit")
+    quantised = any(c.get(key) for c in (config, part) for key in keys)
     wide = BYTES.get(str(stated).removeprefix("torch."))
     sized = "no dtype" if not wide else "packed" if quantised or packed else None
     good = True
