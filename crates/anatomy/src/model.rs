@@ -16,7 +16,7 @@ use crate::probe::{self, Identity};
 use crate::source::Source;
 use crate::tensor::Tensor;
 
-pub use index::{WholeIndex, read_index};
+pub use index::{WholeIndex, read_index, stated_total};
 
 static SHARD_MISSING: Rule = Rule {
     name: "shard-missing",
@@ -292,10 +292,27 @@ pub fn read_json(source: &Source) -> Result<Json> {
     }
     let bytes = source.read(0..source.len())?;
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-    serde_json::from_slice(text).map_err(|error| {
-        let message = format!("not valid JSON: {error}");
-        Error::malformed(message).in_file(source.name())
-    })
+    serde_json::from_slice(text).map_err(|error| Error::malformed(why_not_json(text, &error)).in_file(source.name()))
+}
+
+/// Why a text is not the JSON that it should be, in words: what people push by mistake has names.
+fn why_not_json(text: &[u8], error: &serde_json::Error) -> String {
+    if text.starts_with(b"version https://git-lfs") {
+        return "a Git-LFS pointer stands in its place: the file itself was not downloaded".to_string();
+    }
+    let conflict = |line: &[u8]| {
+        line == b"=======" || [b"<<<<<<< ", b">>>>>>> "].iter().any(|mark| line.starts_with(mark.as_slice()))
+    };
+    let lines = text.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    if let Some(line) = lines.enumerate().find_map(|(line, text)| conflict(text).then_some(line + 1)) {
+        return format!("a merge conflict was left in it (line {line})");
+    }
+    match error.to_string() {
+        text if text.starts_with("trailing characters") => {
+            format!("the JSON is whole, but other text follows it (line {})", error.line())
+        }
+        text => format!("not valid JSON: {text}"),
+    }
 }
 
 /// A path beside another one.

@@ -120,6 +120,8 @@ const SIDES: &[&str] = &[
     "input_global_scale", "input_zero_point", "activation_scale", "input_activation_scale",
     "output_activation_scale", "zero_point", "SCB", "weight_channel_wise_scale", "absmax", "quant_map",
     "nested_absmax", "nested_quant_map",
+    // ExLlamaV2 and ExLlamaV3.
+    "q_groups", "q_group_map", "q_invperm", "q_scale_max", "suh", "svh",
 ];
 
 /// The same as endings of a last word, where a module is one tensor: `experts.gate_up_proj_weight_scale`.
@@ -140,6 +142,12 @@ const SIDES_OF: &[(&str, &[&str])] = &[
     ("scale_inv", &["weight", ""]),
     ("zero", &["W_q"]),
     ("meta", &["W_q"]),
+    // Spark's: what four bits leave over, in low rank, and the channels that are kept in eight.
+    ("res_u", &["qweight"]),
+    ("res_v", &["qweight"]),
+    ("salient_idx", &["qweight"]),
+    ("salient_weight", &["qweight"]),
+    ("salient_scale", &["qweight"]),
     ("_scale", &["_data", "_data._data"]),
     ("_shift", &["_data", "_data._data"]),
 ];
@@ -155,6 +163,11 @@ pub(crate) fn is_side_word(word: &str) -> bool {
     SIDES.contains(&word)
         || SIDES_OF.iter().any(|(side, _)| *side == word)
         || SIDE_ENDINGS.iter().any(|ending| word.ends_with(ending))
+}
+
+/// Whether the last word of a name is that of a scale of an FP8 cache, which stands beside no weight of its own.
+pub(crate) fn is_cache_scale(word: &str) -> bool {
+    CACHE_SCALES.contains(&word)
 }
 
 /// Whether a tensor makes it worth looking for others beside it.
@@ -320,6 +333,13 @@ impl Reader<'_> {
     /// across words: 32 of them in three.
     fn gptq_or_awq(&self, tensor: &Tensor, stem: &str) -> Option<Logical> {
         if tensor.dtype.block_bytes() == 1 {
+            if self.sibling(stem, "res_u").is_some() {
+                let (rows, columns) = matrix(tensor)?;
+                let groups = self.sibling(stem, "scales").and_then(matrix).map(|(_, groups)| groups);
+                let inputs = columns.saturating_mul(2);
+                let group = groups.and_then(|groups| inputs.checked_div(groups));
+                return Some(Logical::packed(tensor, vec![rows, inputs], "INT4 with residual", 4, group));
+            }
             return Some(Logical::packed(tensor, tensor.shape.clone(), "INT8", 8, None));
         }
         let (rows, columns) = matrix(tensor)?;

@@ -188,10 +188,15 @@ fn one_fault_is_told_as_what_it_is() {
 
 /// Rules and what they speak of, for a folder that holds an index and no shard.
 fn listed(config: &Json, names: &[String], atlas: &Atlas) -> Vec<(String, String)> {
+    listed_with(config, names, &json!({}), atlas)
+}
+
+/// The same with what stands beside the map of an index.
+fn listed_with(config: &Json, names: &[String], metadata: &Json, atlas: &Atlas) -> Vec<(String, String)> {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("config.json"), config.to_string()).unwrap();
     let map: BTreeMap<&String, &str> = names.iter().map(|name| (name, "model-00001-of-00001.safetensors")).collect();
-    let index = json!({"metadata": {}, "weight_map": map});
+    let index = json!({"metadata": metadata, "weight_map": map});
     fs::write(directory.path().join("model.safetensors.index.json"), index.to_string()).unwrap();
     let model = Model::open(directory.path()).unwrap();
     let analysis = Analysis::new(&model);
@@ -271,4 +276,75 @@ fn missing_shards_are_one_line_and_the_rest_is_compared() {
     let absent = [told("tensor-missing"), told("norm-missing")].concat();
     assert!(absent.len() == 1 && absent[0].starts_with(&gone), "{found:?}");
     assert_eq!(found.len(), 3, "{found:?}");
+}
+
+#[test]
+fn the_total_of_an_index_is_compared_with_the_configuration() {
+    let atlas = Atlas::new();
+    let case = known(&atlas, "tiny").into_iter().find(|case| case.name == "llama").unwrap();
+    let tensors = case.tensors();
+    let names: Vec<String> = tensors.keys().cloned().collect();
+    let numbers: u64 = tensors.values().map(|shape| shape.iter().product::<u64>()).sum();
+    let mut config = case.config.clone();
+    config["dtype"] = json!("bfloat16");
+    let rules = |total: Json| -> Vec<String> {
+        let found = listed_with(&config, &names, &json!({"total_size": total}), &atlas);
+        found.into_iter().map(|(rule, _)| rule).collect()
+    };
+    assert_eq!(rules(json!(2 * numbers)), [] as [&str; 0]);
+    // Some programs write a fraction; norms may be kept in F32.
+    assert_eq!(rules(json!((2 * numbers) as f64)), [] as [&str; 0]);
+    let norms: u64 = tensors.values().filter(|shape| shape.len() == 1).map(|shape| shape.iter().product::<u64>()).sum();
+    assert_eq!(rules(json!(2 * numbers + 2 * norms)), [] as [&str; 0]);
+    for wrong in [0, 4 * numbers, 2 * numbers - 2, 3 * numbers] {
+        assert_eq!(rules(json!(wrong)), ["index-total-size"], "{wrong}");
+    }
+    // Of packed weights nothing is known.
+    config["quantization_config"] = json!({"quant_method": "gptq"});
+    let found = listed_with(&config, &names, &json!({"total_size": numbers}), &atlas);
+    assert_eq!(found, []);
+}
+
+#[test]
+fn experts_may_be_stacked_or_split_in_an_index() {
+    let atlas = Atlas::new();
+    let case = known(&atlas, "tiny").into_iter().find(|case| case.name == "gemma4").or_else(|| {
+        known(&atlas, "tiny")
+            .into_iter()
+            .find(|case| case.tensors().keys().any(|name| name.ends_with(".experts.gate_up_proj")))
+    });
+    let Some(case) = case else { return };
+    let split: Vec<String> = case
+        .tensors()
+        .into_iter()
+        .flat_map(|(name, shape)| {
+            let words: &[&str] = match name.rsplit('.').next() {
+                Some("gate_up_proj") if name.contains(".experts.") => &["gate_proj", "up_proj"],
+                Some("down_proj") if name.ends_with(".experts.down_proj") => &["down_proj"],
+                _ => return vec![name],
+            };
+            let base = name.rsplit_once('.').map(|(base, _)| base.to_string()).unwrap_or_default();
+            let experts = 0..shape.first().copied().unwrap_or(0);
+            experts
+                .flat_map(|expert| words.iter().map(move |word| (expert, *word)))
+                .map(|(expert, word)| format!("{base}.{expert}.{word}.weight"))
+                .collect()
+        })
+        .collect();
+    assert_eq!(listed(&case.config, &split, &atlas), []);
+}
+
+#[test]
+fn a_whole_part_of_a_model_is_told_once() {
+    let atlas = Atlas::new();
+    let case = known(&atlas, "tiny").into_iter().find(|case| case.name == "llama").unwrap();
+    let whole: Vec<String> = case.tensors().into_keys().collect();
+    let tower = ["vpm.blocks.0.attn.qkv.weight", "vpm.blocks.1.attn.qkv.weight", "vpm.norm.bias"].map(String::from);
+    let with: Vec<String> = whole.iter().cloned().chain(tower).collect();
+    let once = |rule: &str, name: &str| vec![(rule.to_string(), name.to_string())];
+    let first = "vpm.blocks.0.attn.qkv.weight";
+    assert_eq!(listed(&case.config, &with, &atlas), once("tensor-unexpected", first));
+    let without: Vec<String> = whole.iter().filter(|name| !name.contains("layers.1.")).cloned().collect();
+    let missing = listed(&case.config, &without, &atlas);
+    assert_eq!(missing, once("tensor-missing", "model.layers.1.input_layernorm.weight"));
 }

@@ -321,3 +321,8 @@ pub fn nearest<'a>(word: &str, words: impl Iterator<Item = &'a str>) -> Option<&
     let scored = words.map(|other| (strsim::normalized_damerau_levenshtein(word, other), other));
     scored.filter(|(score, _)| *score > 0.6).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, other)| other)
 }
+
+/// A name with a star for each of its numbers.
+pub(crate) fn without_numbers(name: &str) -> String {
+    matching::pattern(name).0
+}

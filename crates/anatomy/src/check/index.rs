@@ -18,7 +18,7 @@ static INDEX_SILENT: Rule = Rule {
     why: "A shard holds a tensor that the index does not name, so a loader that goes by the index never reads it.",
     help: "make the index anew from the shards, or fetch index and shards from the same revision",
 };
-static INDEX_SIZE: Rule = Rule {
+pub(super) static INDEX_SIZE: Rule = Rule {
     name: "index-total-size",
     severity: Severity::Note,
     why: "The index states another total size than the tensors have. Nothing reads it but progress bars; it shows that \
@@ -26,8 +26,15 @@ static INDEX_SIZE: Rule = Rule {
     help: "nothing to do, unless the files are not what they should be",
 };
 
+static INDEX_EMPTY: Rule = Rule {
+    name: "index-empty",
+    severity: Severity::Error,
+    why: "The index names no tensor at all, so a loader that goes by it loads nothing.",
+    help: "make the index anew from the shards, or fetch it again from where the model comes from",
+};
+
 /// The rules of this module.
-pub(super) const RULES: &[&Rule] = &[&INDEX_STALE, &INDEX_SILENT, &INDEX_SIZE];
+pub(super) const RULES: &[&Rule] = &[&INDEX_STALE, &INDEX_SILENT, &INDEX_SIZE, &INDEX_EMPTY];
 
 /// Compares each index of the model with the tensors that were read.
 pub(super) fn check(model: &Model, findings: &mut Vec<Finding>) {
@@ -35,6 +42,9 @@ pub(super) fn check(model: &Model, findings: &mut Vec<Finding>) {
     for file in model.files.iter().filter(|file| file.role == FileRole::Index) {
         // What is no index was reported when the model was opened.
         let Ok(index) = read_index(&file.source) else { continue };
+        if index.weight_map.is_empty() {
+            findings.push(Finding::new(&INDEX_EMPTY, "the index lists no tensors").file(&*file.path));
+        }
         let mut held: HashMap<&str, String> = HashMap::new();
         let mut bytes = 0u64;
         let mut read: Vec<String> = Vec::new();

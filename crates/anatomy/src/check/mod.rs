@@ -1,7 +1,11 @@
 //! Is a model whole and consistent? Everything that its files say of each other is compared.
 
+mod groups;
 mod index;
+mod layout;
+mod listed;
 mod structure;
+mod total;
 
 use crate::analysis::{Analysis, norms_missing};
 use crate::architecture::{self, Evidence};

@@ -20,14 +20,14 @@ use crate::model::Model;
 use crate::names::{self, Part, Role, Stack};
 use crate::tensor::elements;
 
-static TENSOR_MISSING: Rule = Rule {
+pub(super) static TENSOR_MISSING: Rule = Rule {
     name: "tensor-missing",
     severity: Severity::Error,
     why: "The configuration asks for a tensor that no file holds. Loaders stop, or initialise it at random and say so \
           in a line that is easily missed.",
     help: "fetch the model again, or use the configuration that belongs to these weights",
 };
-static TENSOR_UNEXPECTED: Rule = Rule {
+pub(super) static TENSOR_UNEXPECTED: Rule = Rule {
     name: "tensor-unexpected",
     severity: Severity::Error,
     why: "A tensor follows from no number of the configuration, and is none of the things that checkpoints are known to \
@@ -67,21 +67,21 @@ static CONFIG_NUMBER_WRONG: Rule = Rule {
           or build the model that the configuration describes and leave weights unused.",
     help: "fetch configuration and weights from the same place and revision, or correct the number",
 };
-static HEAD_STORED_AGAIN: Rule = Rule {
+pub(super) static HEAD_STORED_AGAIN: Rule = Rule {
     name: "head-stored-again",
     severity: Severity::Note,
     why: "The configuration says that the output head is the token embedding, and the file holds a head all the same. \
           Loaders ignore it; it takes room.",
     help: "nothing to do; saving the model again leaves it out",
 };
-static TABLES_STORED: Rule = Rule {
+pub(super) static TABLES_STORED: Rule = Rule {
     name: "tables-stored",
     severity: Severity::Note,
     why: "The files hold tables that loaders compute themselves (rotary frequencies, causal masks, position ids), as \
           older versions saved them.",
     help: "nothing to do",
 };
-static NAMES_PREFIXED: Rule = Rule {
+pub(super) static NAMES_PREFIXED: Rule = Rule {
     name: "names-prefixed",
     severity: Severity::Warning,
     why: "All names differ from those that the configuration leads to by one prefix, which a wrapper of training added \
@@ -153,7 +153,7 @@ pub(super) fn check(analysis: &Analysis, atlas: &Atlas, check: &mut Check) {
     check.listed = (!listed.is_empty()).then_some(listed.len());
     let mut findings = Findings::new();
     let mut held = Held::new(analysis, &listed);
-    if let Some((message, renamed)) = prefixed(&blueprint, &held) {
+    if let Some((message, renamed)) = prefixed(&blueprint, &held.names) {
         held.names = renamed;
         findings.push(Finding::new(&NAMES_PREFIXED, message));
     }
@@ -166,6 +166,12 @@ pub(super) fn check(analysis: &Analysis, atlas: &Atlas, check: &mut Check) {
     {
         findings.push(finding);
         differences = rest;
+    } else if analysis.rows.is_empty() && !differences.is_a_rename() {
+        // Of names alone, layouts, parts and totals tell more than single names do.
+        let mut findings = Findings::new();
+        check.explained = super::listed::compare(model, &blueprint, &listed, &mut findings);
+        check.findings.extend(findings.finish());
+        return;
     }
     check.explained = differences.explained;
     tell(&differences, &held, &mut findings);
@@ -213,7 +219,7 @@ struct Held<'m> {
 }
 
 /// Words that end the name of a packed weight, and what ends the name of what it stands for.
-const PACKED: [(&str, &str); 8] = [
+pub(super) const PACKED: [(&str, &str); 10] = [
     (".qweight", ".weight"),
     (".weight_packed", ".weight"),
     (".weight_quantized", ".weight"),
@@ -222,6 +228,8 @@ const PACKED: [(&str, &str); 8] = [
     (".codes", ".weight"),
     (".weight._data", ".weight"),
     (".base_layer.weight", ".weight"),
+    (".q_weight", ".weight"),
+    (".trellis", ".weight"),
 ];
 
 impl<'m> Held<'m> {
@@ -306,6 +314,11 @@ struct Differences<'b> {
 impl Differences<'_> {
     fn count(&self) -> usize {
         self.missing.len() + self.shapes.len() + self.extra.len()
+    }
+
+    /// Whether one tensor has another name, and nothing else differs.
+    fn is_a_rename(&self) -> bool {
+        self.missing.len() == 1 && self.extra.len() == 1 && self.shapes.is_empty()
     }
 
     /// Whether one number of the configuration may be behind them all.
@@ -400,17 +413,20 @@ fn padding(expected: &Expected, shape: &[u64]) -> Option<u64> {
 }
 
 /// Where all names differ by one prefix: in words, and the names as the blueprint has them.
-fn prefixed(blueprint: &Blueprint, held: &Held) -> Option<(String, HashMap<String, usize>)> {
+pub(super) fn prefixed(
+    blueprint: &Blueprint,
+    names: &HashMap<String, usize>,
+) -> Option<(String, HashMap<String, usize>)> {
     let sample: Vec<String> =
         blueprint.tensors.iter().filter(|row| row.optional.is_none()).map(|row| row.name(0)).take(400).collect();
-    let known = |name: &String| held.names.contains_key(name);
+    let known = |name: &String| names.contains_key(name);
     if sample.is_empty() || sample.iter().filter(|name| known(name)).count() * 2 > sample.len() {
         return None;
     }
     // Longest common ends, by the last words of names.
     let mut votes: HashMap<(String, bool), usize> = HashMap::new();
     let first = sample.iter().find(|name| name.contains(".0.")).or(sample.first())?;
-    for actual in held.names.keys() {
+    for actual in names.keys() {
         if let Some(prefix) = actual.strip_suffix(first.as_str()).filter(|prefix| prefix.ends_with('.')) {
             votes.insert((prefix.to_string(), true), 0);
         } else if let Some(prefix) = first.strip_suffix(actual.as_str()).filter(|prefix| prefix.ends_with('.')) {
@@ -428,7 +444,7 @@ fn prefixed(blueprint: &Blueprint, held: &Held) -> Option<(String, HashMap<Strin
     if count * 10 < sample.len() * 9 {
         return None;
     }
-    let renamed = held.names.iter().map(|(name, index)| match added {
+    let renamed = names.iter().map(|(name, index)| match added {
         true => (name.strip_prefix(prefix.as_str()).unwrap_or(name).to_string(), *index),
         false if sample.contains(name) => (name.clone(), *index),
         false => (format!("{prefix}{name}"), *index),
@@ -531,7 +547,7 @@ fn one_number<'b>(
 }
 
 /// Whether a missing tensor is a norm, be it one of a tower.
-fn is_norm(name: &str, row: &Expected) -> bool {
+pub(super) fn is_norm(name: &str, row: &Expected) -> bool {
     row.role == Role::Norm
         || (row.shape.len() == 1 && name.rsplit('.').nth(1).is_some_and(|word| word.contains("norm")))
 }

@@ -58,8 +58,13 @@ fn parse<T: for<'de> Deserialize<'de>>(source: &Source) -> Result<T> {
         return Err(Error::new(ErrorKind::Limit, message).in_file(source.name()));
     }
     let bytes = source.read(0..source.len())?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| Error::malformed(format!("not a weight index: {error}")).in_file(source.name()))
+    serde_json::from_slice(&bytes).map_err(|error| {
+        let message = match error.classify() {
+            serde_json::error::Category::Data => format!("not a weight index: {error}"),
+            _ => super::why_not_json(&bytes, &error),
+        };
+        Error::malformed(message).in_file(source.name())
+    })
 }
 
 /// Reads the shards' names.
@@ -93,4 +98,14 @@ pub fn read_index(source: &Source) -> Result<WholeIndex> {
         weight_map: whole.weight_map.into_iter().map(|(tensor, value)| (tensor, shard(value))).collect(),
         total_size: whole.metadata.and_then(|metadata| metadata.get("total_size")?.as_f64()),
     })
+}
+
+/// The total size that an index states, in bytes, where it states one as a number.
+pub fn stated_total(source: &Source) -> Option<f64> {
+    #[derive(Deserialize)]
+    struct Stated {
+        metadata: Option<serde_json::Value>,
+    }
+    let stated: Stated = parse(source).ok()?;
+    stated.metadata?.get("total_size")?.as_f64()
 }

@@ -120,7 +120,8 @@ pub(super) const PARTS: &[PartRow] = &[
 
     // Head
     ("output cls.output decoder.weight decoder.bias", TOP | HEAD, Head, ""),
-    ("final_logits_bias project_out", TOP, Head, ""),
+    // Molmo, and a reward model's one number.
+    ("final_logits_bias project_out ff_out out_proj", TOP, Head, ""),
     ("head shared_head_head nextn.shared_head_head", LAYER, Head, ""),
     ("lm_head output_projection", ANY, Head, ""),
     // Zamba, and the first release of phi-2, whose last layer is its head.
@@ -174,7 +175,9 @@ pub(super) const PARTS: &[PartRow] = &[
     ("fc_2 fc", FFN, FeedForward, "up"),
     ("down_proj proj_down fc2 fc_out lin2 linear2 dense_4h_to_h w2 linear_fc2 output_linear \
       down_projection output_dense dense_2", FFN | LAYER | MIXER, FeedForward, "down"),
+    ("ff_proj", LAYER, FeedForward, "fused_gate_up"),
     ("ffn_down ffn_output", ANY, FeedForward, "down"),
+    ("ff_out", LAYER, FeedForward, "down"),
     ("c_proj wo Wo w_out proj out_proj o_proj", FFN, FeedForward, "down"),
     ("linear_2 linear_out", FFN, FeedForward, "down"),
     ("linear_1 linear_in w_in w_0 w_1 w_in_0", FFN, FeedForward, "up"),
@@ -386,7 +389,8 @@ pub(super) const TOWERS: &[(&str, bool, Tower)] = &[
       visual_proj gene_projector gene_qformer patch_merge_mlp \
       vit_large_projector pre_mm_projector_norm down_proj_for_speech up_proj_for_speech down_proj_for_vision_speech \
       up_proj_for_vision_speech perceiver perceive abstractor vision_resampler proj_out_mm image_projection \
-      language_model_projection multi_modal_embed speech_projection modality_projector",
+      language_model_projection multi_modal_embed speech_projection modality_projector vision_tokenizer enc_to_dec_proj \
+      plora_glb_GN plora_sub_GN",
         false, Tower::Of(Projector)),
     ("mm projection mlp1", true, Tower::Of(Projector)),
     ("protein_encoder nicheformer sequence_compressor_resampler down_blocks up_blocks mid_block time_embedding \
