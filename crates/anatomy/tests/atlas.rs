@@ -23,6 +23,7 @@ const MANY_OPTIONAL: &[(&str, &str)] = &[
     ("pegasus_x", "checkpoints store the shared embedding up to three times"),
     ("switch_transformers", "checkpoints store the shared embedding up to three times"),
     ("t5", "checkpoints store the shared embedding up to three times"),
+    ("udop", "checkpoints store the shared embedding up to three times"),
     ("umt5", "checkpoints store the shared embedding up to three times"),
 ];
 
@@ -50,18 +51,25 @@ fn few_rows_are_optional_and_each_has_its_reason() {
 /// Where the tables know from the class what no name says by itself: how a line of the test begins, and why.
 const ROLES_DIFFER: &[(&str, &str)] = &[
     ("cosmos3_omni: ", "the tower is stored without a word that says so"),
+    ("evolla: model.", "the reader of proteins has words of its own"),
     ("granite_speech: encoder.", "the tower is stored as any encoder would be"),
     ("granite_speech_plus: encoder.", "the tower is stored as any encoder would be"),
     ("hrm_text: model.z_L_init", "a learned beginning"),
     ("hunyuan_vl: vit.perceive.image_newline", "the connector is inside of the tower"),
+    ("janus: model.generation_", "from and to image tokens, between the tower and the model"),
     ("jetmoe: ", "queries are experts of their own, and a bias is shared by all"),
     ("kosmos-2.5: text_model.model.segment_emb.weight", "an embedding in a word of its own"),
     ("llama4: vision_model.vision_adapter.", "the connector is inside of the tower"),
     ("mistral_large4: lerope.alpha", "a factor of positions"),
     ("opt: model.decoder.project_out.weight", "between the embedding and a wider body, and back"),
     ("ovis2: model.vis", "the connector is inside of the tower"),
+    ("pi0: ", "a second model for actions, with words of its own"),
+    ("pix2struct: encoder.", "the encoder sees, in names that any encoder has"),
     ("qwen2_5_omni_thinker: audio_tower.proj.", "the connector is inside of the tower"),
     ("qwen3_omni_moe_thinker: audio_tower.proj", "the connector is inside of the tower"),
+    ("udop: encoder.cell_*d_embedding.", "an embedding of places on a page"),
+    ("unlimited_ocr: model.", "the connector is inside of the tower"),
+    ("vision-encoder-decoder: encoder.", "the encoder sees, in names that any encoder has"),
     ("whisper: ", "the encoder hears, in names that any encoder has"),
     ("zamba: model.layers.*.linear.weight", "it leads from the shared block back to the layer"),
     ("zamba2: model.layers.*.linear.weight", "it leads from the shared block back to the layer"),
