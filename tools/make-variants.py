@@ -2,6 +2,7 @@
 """Makes a held-out set for the rules of architectures: the oracle's classes with other sizes, counts and flags.
 
     tools/make-variants.py --oracle DIR --out DIR [--count 4] [--seed 1] [--only TYPE...]
+    tools/make-variants.py --oracle DIR --out DIR --stated tools/stated-variants.txt
 
 The oracle has, for each type, a small configuration and the names and shapes that transformers 5.23 saves for it.
 Rules written against those may hold only for their numbers. This mutates each configuration in many places at once,
@@ -13,6 +14,10 @@ A mutation is a group of keys that change together, with alternatives from free 
 once, then by halves, so a class that refuses some keeps the others. "Refuses" means that it cannot be built, that it
 has more than --most elements, or that a forward pass on text breaks where that of the unmutated one works (towers for
 images and sound aren't run). Run it with transformers and torch installed; it needs no network and little memory.
+
+With --stated, each line of a file is one variant: a type, then keys that it leaves out (`-key`) and states (`key=JSON`),
+dotted in sub-configurations. That reaches what drawing lots never does: old spellings of keys, patterns of layers, keys
+that only the class's defaults fill. They are written as OUT/TYPE/sN.
 """
 import argparse
 import collections
@@ -109,11 +114,11 @@ def scopes(config, path=()):
 class Subject:
     """A class of the library and whether it accepts a configuration."""
 
-    def __init__(self, entry, source, most):
+    def __init__(self, entry, source, most, tried=True):
         self.make = getattr(transformers, entry["cls"])
         self.most, self.forward = most, False
         self.base = json.loads((source / "config.json").read_text())
-        self.forward = self.accepts(self.base, forward=True)
+        self.forward = tried and self.accepts(self.base, forward=True)
         self.tries = 0
 
     def build(self, config, device="cpu"):
@@ -566,6 +571,44 @@ def variant(subject, number, count, rng, budget):
     return config, {**expected, "removed": gone, "refused": dict(collections.Counter(refused))}
 
 
+def stated(subject, words):
+    """The configuration that a line of changes makes, and what it makes of the class."""
+    config = copy.deepcopy(subject.base)
+    for word in words:
+        key, _, value = word.lstrip("-").partition("=")
+        *inner, last = key.split(".")
+        scope = config
+        for part in inner:
+            scope = scope.setdefault(part, {})
+        if word.startswith("-"):
+            scope.pop(last, None)
+        else:
+            scope[last] = json.loads(value)
+    return config, subject.stored(config)[1]
+
+
+def write_stated(options, index):
+    numbers = collections.Counter()
+    for line in options.stated.read_text().splitlines():
+        name, *words = line.split()
+        if options.only and name not in options.only:
+            continue
+        entry, source = index[name], options.oracle / "tiny" / index[name]["dir"]
+        torch.manual_seed(0)
+        subject = Subject(entry, source, options.most, tried=False)
+        try:
+            config, expected = stated(subject, words)
+        except Exception as error:
+            print(f"{line}\n  refused: {type(error).__name__}: {str(error)[:200]}", flush=True)
+            continue
+        numbers[name] += 1
+        folder = options.out / name / f"s{numbers[name]}"
+        folder.mkdir(parents=True, exist_ok=True)
+        head = {"model_type": entry["config_model_type"], "architecture": entry["cls"], "task": entry["task"]}
+        (folder / "expected.json").write_text(json.dumps({**head, **expected, "stated": words}))
+        (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--oracle", type=Path, required=True)
@@ -575,6 +618,7 @@ def main():
     parser.add_argument("--most", type=int, default=3_000_000, help="elements in a model")
     parser.add_argument("--budget", type=int, default=90, help="tries for a variant")
     parser.add_argument("--only", nargs="+", metavar="TYPE")
+    parser.add_argument("--stated", type=Path, metavar="FILE", help="variants to make, a line each")
     options = parser.parse_args()
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
@@ -584,6 +628,9 @@ def main():
         raise Refused("too slow")
     signal.signal(signal.SIGALRM, late)
     index = json.loads((options.oracle / "INDEX.json").read_text())
+    if options.stated:
+        write_stated(options, index)
+        return
     names = sorted(index, key=lambda name: (TASKS.index(index[name]["task"]), name))
     for name in options.only or names:
         begin, entry, source = time.time(), index[name], options.oracle / "tiny" / index[name]["dir"]

@@ -1,5 +1,7 @@
-//! Lists the families of the atlas, so that only the file that is needed is parsed at run time.
+//! Lists the families of the atlas, so that only the file that is needed is parsed at run time; as JSON, which is parsed
+//! many times faster than TOML.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +15,76 @@ struct Head {
     classes: Vec<String>,
     #[serde(default)]
     known_by: Vec<String>,
+    extends: Option<String>,
+    #[serde(default)]
+    drop: Vec<String>,
+    #[serde(default)]
+    aliases: Vec<(String, String)>,
+    #[serde(default)]
+    include: toml::Table,
+    #[serde(default)]
+    part: BTreeMap<String, Part>,
+}
+
+/// What the index takes from a table of tensors.
+#[derive(Deserialize)]
+struct Part {
+    under: Option<String>,
+    #[serde(rename = "for")]
+    loops: Option<toml::Value>,
+    #[serde(rename = "if")]
+    when: Option<String>,
+    #[serde(default)]
+    rows: Vec<Vec<toml::Value>>,
+}
+
+/// Ends of names: what tells at a glance that a family cannot have written a model.
+#[derive(Default)]
+struct Ends {
+    /// Ends of all names, and whether some are not known before a configuration is.
+    all: BTreeSet<String>,
+    open: bool,
+    /// Parts with the ends of names that every model of the family has.
+    must: BTreeSet<(String, String)>,
+}
+
+impl Ends {
+    fn of(head: &Head) -> Self {
+        let mut ends = Ends::default();
+        for (id, part) in &head.part {
+            for row in &part.rows {
+                let Some(name) = row.first().and_then(toml::Value::as_str) else { continue };
+                let more = row.last().and_then(toml::Value::as_table);
+                let aliases = more.and_then(|more| more.get("alias")).and_then(toml::Value::as_array);
+                for name in std::iter::once(name).chain(aliases.into_iter().flatten().filter_map(|name| name.as_str()))
+                {
+                    match end(part, name) {
+                        Some(end) => _ = ends.all.insert(end),
+                        None => ends.open = true,
+                    }
+                }
+                let plain = part.loops.is_none() && part.when.is_none() && more.is_none();
+                if let Some(end) = end(part, name).filter(|_| plain) {
+                    ends.must.insert((id.clone(), end));
+                }
+            }
+        }
+        ends
+    }
+}
+
+/// The last two words of a name, where they are the same for every model.
+fn end(part: &Part, name: &str) -> Option<String> {
+    let whole = format!("{}{name}", part.under.as_deref().unwrap_or_default());
+    // What precedes the names of a table may come from the extended family.
+    if part.under.is_none() && !name.contains('.') {
+        return None;
+    }
+    let words: Vec<&str> = whole.rsplit('.').take(2).collect();
+    let [last, before] = words.as_slice() else { return None };
+    let number = |word: &str| word.bytes().all(|byte| byte.is_ascii_digit());
+    let fixed = |word: &&str| !word.contains(['{', '}', '*']) && !number(word) && !word.starts_with("expert_");
+    (fixed(last) && fixed(before)).then(|| format!("{before}.{last}"))
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -37,15 +109,25 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// The name of a family, and what is known of it as a Rust literal.
 fn family(path: &Path, prefix: &str) -> Result<(String, String), Box<dyn Error>> {
     let stem = path.file_stem().and_then(|stem| stem.to_str()).ok_or("its name is not text")?;
-    let head: Head = toml::from_str(&std::fs::read_to_string(path)?)?;
-    let types = head.model_types.unwrap_or_else(|| vec![stem.to_string()]);
+    let table: toml::Table = toml::from_str(&std::fs::read_to_string(path)?)?;
+    let json = serde_json::to_string(&table)?;
+    let head: Head = table.try_into()?;
+    let types = head.model_types.clone().unwrap_or_else(|| vec![stem.to_string()]);
     let name = format!("{prefix}{stem}");
+    let Ends { all, open, must } = Ends::of(&head);
+    let parts: Vec<&String> = head.part.keys().collect();
+    let all: Vec<String> = all.into_iter().collect();
+    let must: Vec<(String, String)> = must.into_iter().collect();
     let literal = format!(
         "Embedded {{ name: {name:?}, model_types: &{types:?}, classes: &{:?}, known_by: &{:?}, \
-         text: include_str!({:?}) }},\n",
+         json: {json:?}, extends: {:?}, drop: &{:?}, parts: &{parts:?}, aliases: &{:?}, includes: {}, ends: &{all:?}, \
+         open: {open}, must: &{must:?} }},\n",
         head.classes,
         head.known_by,
-        path.display().to_string(),
+        head.extends,
+        head.drop,
+        head.aliases,
+        !head.include.is_empty(),
     );
     Ok((name, literal))
 }

@@ -9,7 +9,7 @@ use clap::builder::{Resettable, Styles, ValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind as ClapKind};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
-use crate::{blueprint, bytes, check, completions, identify, inspect, tensors};
+use crate::{blueprint, bytes, check, completions, identify, inspect, memory, tensors};
 
 const STYLES: Styles = Styles::styled()
     .header(Style::new().bold())
@@ -36,7 +36,7 @@ called like a command is reached as ./NAME.
 
 \x1b[1mExit status:\x1b[0m
   0  done
-  1  done, and it found what the command looks for (check: an error)
+  1  done, and it found what the command looks for (check: an error; memory --fit: does not fit)
   2  could not do it: bad usage, not found, unreadable, malformed beyond reading
 
 No weight is loaded and no code of a model is run: only headers are read.";
@@ -105,6 +105,7 @@ pub enum Command {
     Tensors(tensors::Args),
     Bytes(bytes::Args),
     Blueprint(blueprint::Args),
+    Memory(memory::Args),
     Check(check::Args),
     Completions(completions::Args),
     /// Anything that is no command is a model to inspect; [`parse`] replaces this.
@@ -113,8 +114,7 @@ pub enum Command {
 }
 
 /// Commands that the contract names and that this version does not have.
-const PLANNED: [&str; 10] =
-    ["memory", "tokenizer", "scan", "stats", "diff", "convert", "edit", "report", "serve", "catalog"];
+const PLANNED: [&str; 9] = ["tokenizer", "scan", "stats", "diff", "convert", "edit", "report", "serve", "catalog"];
 
 /// What the arguments amount to.
 pub enum Parsed {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anatomy::atlas::{nearest, with_value};
+use anatomy::atlas::{Atlas, nearest, with_value};
 use anatomy::dtype::DType;
 use anatomy::explain::growth;
 use anatomy::metadata::{Metadata, Value};
@@ -81,13 +81,14 @@ pub fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
             Configuration::Json(config) => (atlas.blueprint(config), Some(config), None),
             Configuration::Gguf(metadata, held) => {
                 let blueprint = atlas.blueprint_of_gguf(metadata).map(|mut blueprint| {
+                    blueprint.divide(metadata, held.iter().map(String::as_str));
                     blueprint.settle(held.iter().map(String::as_str));
                     blueprint
                 });
                 (blueprint, None, Some(metadata))
             }
         };
-        let blueprint = blueprint.map_err(|error| error.in_file(&*shown))?;
+        let blueprint = blueprint.map_err(|error| with_names(error, &atlas, &args.path).in_file(&*shown))?;
         let (family, keys) = (blueprint.family.clone(), blueprint.keys.clone());
         Ok::<_, Error>((Blueprint::new(&shown, blueprint, config, metadata, args.dtype), family, keys))
     };
@@ -99,11 +100,13 @@ pub fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
             asked.set(key, value.clone())?;
         }
         let (mut report, family, keys) = build(&asked)?;
-        let unread = args.set.iter().find(|(key, _)| !keys.contains(key) && !configuration.states(key));
-        if let Some((key, _)) = unread {
+        let read = |key: &str| keys.iter().any(|known| known == configuration.plain(key));
+        if let Some((key, _)) = args.set.iter().find(|(key, _)| !read(key) && !configuration.states(key)) {
             let message = format!("neither the configuration nor family {family} has a key {key}");
-            let near = nearest(key, keys.iter().map(String::as_str));
-            let help = near.map_or("see the configuration for its keys".into(), |near| format!("did you mean {near}?"));
+            let help = match near(configuration.plain(key), &keys) {
+                Some(near) => format!("did you mean {near}?"),
+                None => "see the configuration for its keys".to_string(),
+            };
             return Err(Error::new(ErrorKind::Usage, message).help(help).into());
         }
         // What the file itself describes may be no model at all: then there is nothing to compare with.
@@ -128,6 +131,33 @@ pub fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Of the keys that decide something the one that was probably meant: by its whole path, or by its last word deeper in
+/// the configuration.
+fn near<'k>(key: &str, keys: &'k [String]) -> Option<&'k str> {
+    let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_string();
+    let deeper = || {
+        let best = nearest(&last(key), keys.iter().map(|known| known.rsplit('.').next().unwrap_or_default()))?;
+        keys.iter().map(String::as_str).find(|known| last(known) == best)
+    };
+    let same = keys.iter().map(String::as_str).find(|known| last(known) == last(key));
+    same.or_else(|| nearest(key, keys.iter().map(String::as_str))).or_else(deeper)
+}
+
+/// To the error about an unknown family, what the names of the tensors are like, where weights or an index lie beside.
+fn with_names(error: Error, atlas: &Atlas, path: &Path) -> Error {
+    if error.kind() != ErrorKind::Unsupported {
+        return error;
+    }
+    let configuration = path.file_name().is_some_and(|name| name == "config.json" || name == "params.json");
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let Ok(model) = Model::open(if configuration { folder } else { path }) else { return error };
+    let listed = model.listed_names();
+    let names = model.tensors().map(|(_, tensor)| tensor.name.as_str()).chain(listed.iter().map(String::as_str));
+    let Some(like) = atlas.like_names(names, model.gguf().is_some()) else { return error };
+    let help = [Some(like.as_str()), error.remedy()].into_iter().flatten().collect::<Vec<_>>().join("; ");
+    Error::new(error.kind(), error.message()).help(help)
+}
+
 /// From what a blueprint follows.
 #[derive(Clone)]
 enum Configuration {
@@ -139,10 +169,11 @@ enum Configuration {
 impl Configuration {
     /// Sets the value at a dotted path.
     fn set(&mut self, path: &str, value: Json) -> Result<(), Error> {
+        let plain = self.plain(path);
         match self {
             Configuration::Json(config) => *config = with_value(config, path, value),
             Configuration::Gguf(metadata, _) => {
-                let key = gguf_key(metadata, path);
+                let key = gguf_key(metadata, plain);
                 let Some(value) = metadata_value(&value) else {
                     let message = format!("{path} of a GGUF must be a number, a truth or a text");
                     return Err(Error::new(ErrorKind::Usage, message));
@@ -151,6 +182,15 @@ impl Configuration {
             }
         }
         Ok(())
+    }
+
+    /// The key as a family spells it: without the architecture of a GGUF, which users may write.
+    fn plain<'k>(&self, key: &'k str) -> &'k str {
+        let architecture = match self {
+            Configuration::Json(_) => None,
+            Configuration::Gguf(metadata, _) => metadata.text("general.architecture"),
+        };
+        architecture.and_then(|name| key.strip_prefix(name)?.strip_prefix('.')).unwrap_or(key)
     }
 
     /// Whether the file itself has the key.

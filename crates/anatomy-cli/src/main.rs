@@ -6,8 +6,10 @@ mod blueprint;
 mod bytes;
 mod check;
 mod completions;
+mod hardware;
 mod identify;
 mod inspect;
+mod memory;
 mod model;
 mod output;
 mod tensors;
@@ -41,6 +43,7 @@ fn run(arguments: Vec<OsString>, output: &mut Output) -> Result<ExitCode, Failur
         Command::Tensors(args) => tensors::run(&args, output),
         Command::Bytes(args) => bytes::run(&args, output),
         Command::Blueprint(args) => blueprint::run(&args, output),
+        Command::Memory(args) => memory::run(&args, output),
         Command::Check(args) => check::run(&args, output),
         Command::Completions(args) => completions::run(&args, output),
         Command::Model(_) => Err(args::no_command().into()),

@@ -62,6 +62,43 @@ pub enum Store {
     Shared,
     /// Keys and values of another sequence (image, encoder), whose length does not follow the text.
     Cross,
+    /// One vector for the tokens of a window, and one for each group of older ones (DeepSeek-V4).
+    Compressed(Compressed),
+}
+
+/// Past tokens in groups, each compressed into one vector that is key and value at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compressed {
+    /// Numbers in a vector.
+    pub head: u64,
+    /// Numbers in the key of the indexer of a group; 0 where there is none.
+    pub indexer: u64,
+    /// Tokens of a group; 0 where older tokens are not kept at all.
+    pub rate: u64,
+    /// Whether neighbouring groups overlap, so that the last group's parts are kept for the next.
+    pub overlap: bool,
+}
+
+impl Compressed {
+    /// Numbers that one more token adds on average, rounded up.
+    pub fn growth(&self) -> u64 {
+        if self.rate == 0 { 0 } else { self.head.saturating_add(self.indexer).div_ceil(self.rate) }
+    }
+
+    /// Numbers that are kept after so many tokens, `near` of which are still kept one by one (transformers 5.23,
+    /// `models/deepseek_v4`): the groups, the parts of an unfinished one with their gates, and those of the last one.
+    pub fn numbers(&self, tokens: u64, near: u64) -> u64 {
+        if self.rate == 0 {
+            return near.saturating_mul(self.head);
+        }
+        let rate = self.rate.max(1);
+        let width = self.head.saturating_add(self.indexer);
+        let twice = if self.overlap { 2 } else { 1 };
+        let groups = (tokens / rate).saturating_mul(width);
+        let open = (tokens % rate).saturating_mul(2 * twice).saturating_mul(width);
+        let last = if self.overlap && tokens >= rate { rate.saturating_mul(2).saturating_mul(width) } else { 0 };
+        near.saturating_mul(self.head).saturating_add(groups).saturating_add(open).saturating_add(last)
+    }
 }
 
 /// What does not grow with the context: numbers of one sequence in one layer.
@@ -73,6 +110,10 @@ pub struct State {
     pub channels: u64,
     /// Tokens that the convolution spans; runtimes keep this many columns, or one fewer.
     pub kernel: u64,
+    /// Numbers of further convolutions and shifts, all their columns.
+    pub besides: u64,
+    /// Whole numbers of 8 bytes beside them, such as the last tokens.
+    pub integers: u64,
 }
 
 /// One layer.
@@ -84,6 +125,10 @@ pub struct Layer {
     pub store: Store,
     /// Further numbers per token: the keys of a sparse-attention indexer.
     pub indexer: u64,
+    /// Whether llama.cpp stores values beside the indexer's keys, though nobody reads them (MiniMax-M3).
+    pub indexer_values: bool,
+    /// Whole numbers of 8 bytes per token: positions that the first indexer keeps for all.
+    pub positions: u64,
     /// Whether the layer also, or only, carries a state of fixed size.
     pub recurrent: bool,
     /// That state, where its size is known.
@@ -100,6 +145,8 @@ impl Layer {
         reach: Reach::All,
         store: Store::Nothing,
         indexer: 0,
+        indexer_values: false,
+        positions: 0,
         recurrent: false,
         state: None,
         encoder: false,
@@ -112,6 +159,7 @@ impl Layer {
             Store::Nothing | Store::Shared | Store::Cross => 0,
             Store::KeyValue { heads, key, value } => heads.saturating_mul(key.saturating_add(value)),
             Store::Latent { rank, rotated } => rank.saturating_add(rotated),
+            Store::Compressed(compressed) => compressed.growth(),
         };
         own.saturating_add(self.indexer)
     }
@@ -128,6 +176,7 @@ impl Layer {
             (Store::Nothing, _, false) => "none",
             (Store::Shared, _, _) => "shared",
             (Store::Cross, _, _) => "cross",
+            (Store::Compressed(_), _, _) => "compressed",
             (_, Reach::Chunked(_), _) => "chunked",
             (_, Reach::Sliding(_), false) => "sliding",
             (_, Reach::Sliding(_), true) => "sliding+recurrent",
@@ -143,6 +192,8 @@ impl Layer {
 pub struct Cache {
     /// Every layer that can hold a cache, in order; next-token-prediction layers are left out. Empty where unknown.
     pub layers: Vec<Layer>,
+    /// Tokens that the model itself puts before each sequence.
+    pub prompt: u64,
     /// Why nothing is known.
     pub unknown: Option<String>,
 }
@@ -162,7 +213,7 @@ pub struct KvCache {
 impl Cache {
     /// No table, and why.
     pub fn unknown(reason: impl Into<String>) -> Self {
-        Cache { layers: Vec::new(), unknown: Some(reason.into()) }
+        Cache { unknown: Some(reason.into()), ..Cache::default() }
     }
 
     /// The table in two numbers. A layer whose window is shorter than the context has stopped growing.
@@ -173,7 +224,8 @@ impl Cache {
         let (mut growth, mut kept, mut uncompressed) = (0u64, 0u128, 0u128);
         for layer in &self.layers {
             let per_token = layer.per_token();
-            let grows = layer.reach.window().is_none_or(|window| context.is_some_and(|context| context <= window));
+            let grows = matches!(layer.store, Store::Compressed(_))
+                || layer.reach.window().is_none_or(|window| context.is_some_and(|context| context <= window));
             if grows {
                 growth = growth.saturating_add(per_token);
             }
@@ -217,7 +269,8 @@ fn checked_layers(architecture: &Architecture) -> Result<usize, String> {
 
 /// The table as a configuration states it, with sizes from the architecture.
 pub(crate) fn from_config(config: &Config, architecture: &Architecture) -> Cache {
-    config_layers(config, architecture).map_or_else(Cache::unknown, |layers| Cache { layers, unknown: None })
+    let prompt = if config.text_type() == "cpmant" { config.unsigned("prompt_length").unwrap_or(32) } else { 0 };
+    config_layers(config, architecture).map_or_else(Cache::unknown, |layers| Cache { layers, prompt, unknown: None })
 }
 
 fn config_layers(config: &Config, architecture: &Architecture) -> Result<Vec<Layer>, String> {
@@ -235,10 +288,15 @@ fn config_layers(config: &Config, architecture: &Architecture) -> Result<Vec<Lay
     let sizes = Sizes::of_config(config, architecture);
 
     let mut layers = Vec::with_capacity(plans.len());
+    let mut indexers = 0;
     for (index, plan) in plans.iter().enumerate() {
         let mut layer = Layer { recurrent: plan.recurrent, ..Layer::NOTHING };
         if plan.recurrent {
-            layer.state = state;
+            layer.state = state.map(|state| with_ngrams(config, architecture, index, state));
+        }
+        if let Some(own) = own_store(config, architecture, index)? {
+            layers.push(own);
+            continue;
         }
         if let Some(reach) = plan.attention {
             layer.reach = reach;
@@ -253,12 +311,82 @@ fn config_layers(config: &Config, architecture: &Architecture) -> Result<Vec<Lay
                 let shared_indexer = config.list("indexer_types").and_then(|types| types.get(index)?.as_str());
                 if plan.indexer && shared_indexer != Some("shared") {
                     layer.indexer = indexer(config)?;
+                    // The first indexer keeps the three positions of each token for all.
+                    let positions = config.get("indexer_compress_ratio").is_some() && indexers == 0;
+                    layer.positions = if positions { 3 } else { 0 };
+                    indexers += 1;
                 }
             }
         }
         layers.push(layer);
     }
     Ok(layers)
+}
+
+/// Layers of families that keep something else than keys and values, as transformers 5.23 has them.
+fn own_store(config: &Config, architecture: &Architecture, index: usize) -> Result<Option<Layer>, String> {
+    let hidden = architecture.hidden_size.ok_or("the width is not known");
+    let vector = |size: u64| Store::KeyValue { heads: 1, key: size, value: 0 };
+    Ok(match config.text_type() {
+        // Hidden states of past tokens (`mems`).
+        "xlnet" => Some(Layer { store: vector(hidden?), uncompressed: hidden?, ..Layer::NOTHING }),
+        // Hidden states, and for hashed attention the bucket of each head, round and token.
+        "reformer" => {
+            let hashed = config.list("attn_layers").and_then(|kinds| kinds.get(index)?.as_str()) == Some("lsh");
+            let heads = architecture.attention.query_heads.unwrap_or(0);
+            let rounds = config.unsigned("num_hashes").unwrap_or(1);
+            let positions = if hashed { heads.saturating_mul(rounds) } else { 0 };
+            Some(Layer { store: vector(hidden?), uncompressed: hidden?, positions, ..Layer::NOTHING })
+        }
+        "deepseek_v4" => Some(compressed(config, architecture, index)?),
+        _ => None,
+    })
+}
+
+/// A layer of DeepSeek-V4: a window of single tokens, and groups of older ones.
+fn compressed(config: &Config, architecture: &Architecture, index: usize) -> Result<Layer, String> {
+    let word = config.list("layer_types").and_then(|words| words.get(index)?.as_str());
+    let listed = config.list("compress_ratios").and_then(|rates| whole(rates.get(index)?));
+    // What the class takes where neither is stated: two heavily compressed layers, then both kinds in turn.
+    let sparse = index >= 2 && !index.is_multiple_of(2);
+    let word = word.unwrap_or(match listed {
+        Some(0) => "sliding_attention",
+        Some(SPARSE_RATE) => "compressed_sparse_attention",
+        Some(_) => "heavily_compressed_attention",
+        None if sparse => "compressed_sparse_attention",
+        None => "heavily_compressed_attention",
+    });
+    let stated = |key: &'static str| config.unsigned(key).filter(|rate| *rate > 0);
+    let rate = match word {
+        "sliding_attention" => 0,
+        "compressed_sparse_attention" => stated("compress_rates.compressed_sparse_attention").unwrap_or(SPARSE_RATE),
+        "heavily_compressed_attention" => stated("compress_rates.heavily_compressed_attention").unwrap_or(128),
+        other => return Err(format!("a layer is of the unknown kind {other:?}")),
+    };
+    let overlap = word == "compressed_sparse_attention";
+    let head = architecture.attention.head_dim.ok_or("the size of a head is not known")?;
+    let indexer = if overlap { config.unsigned("index_head_dim").unwrap_or(128) } else { 0 };
+    let window = config.unsigned("sliding_window").filter(|window| *window > 0).unwrap_or(128);
+    let query = architecture.attention.query_heads.unwrap_or(0);
+    Ok(Layer {
+        reach: Reach::Sliding(window),
+        store: Store::Compressed(Compressed { head, indexer, rate, overlap }),
+        uncompressed: query.saturating_mul(head).saturating_mul(2),
+        ..Layer::NOTHING
+    })
+}
+
+/// A state with the convolution over n-grams that some layers have besides (Qwen4-exp); layers are counted from 1.
+fn with_ngrams(config: &Config, architecture: &Architecture, index: usize, state: State) -> State {
+    let has = members(config, "ple_layer_ids").is_some_and(|layers| layers.contains(&(index as u64 + 1)));
+    if !has {
+        return state;
+    }
+    let number = |key: &'static str, default| config.unsigned(key).unwrap_or(default);
+    let size = number("ngram_size", 3);
+    let columns = number("ple_conv_kernel_size", 4).saturating_sub(1).saturating_mul(size);
+    let width = architecture.hidden_size.unwrap_or(0).saturating_mul(number("hc_count", 1));
+    State { besides: width.saturating_mul(columns), integers: size.saturating_sub(1), ..state }
 }
 
 /// Head counts and sizes of a layer.
@@ -298,6 +426,11 @@ impl Sizes {
         };
         self.query = listed(QUERY_HEADS).or(self.query);
         self.kv = listed(KV_HEADS).or(self.kv);
+        // Layers with a window have twice the heads of keys and values there.
+        let slides = matches!(reach, Reach::Sliding(_));
+        if slides && config.text_type() == "mimo_v2_flash" && config.get("swa_num_key_value_heads").is_none() {
+            self.kv = self.kv.and_then(|heads| heads.checked_mul(2));
+        }
         let mut replace = |query: Option<u64>, kv: Option<u64>, key: Option<u64>, value: Option<u64>| {
             self.query = query.or(self.query);
             self.kv = kv.or(self.kv);
@@ -366,7 +499,10 @@ fn config_plans(config: &Config, count: usize) -> Result<Vec<Plan>, String> {
     if attention_free(config) {
         return all(Plan::RECURRENT);
     }
-    if matches!(family, "xlnet" | "reformer" | "transfo-xl" | "deepseek_v4" | "minicpm_sala" | "hymba" | "phi4flash") {
+    if matches!(family, "xlnet" | "reformer" | "deepseek_v4") {
+        return all(Plan::FULL);
+    }
+    if matches!(family, "transfo-xl" | "minicpm_sala" | "hymba" | "phi4flash") {
         return Err(format!("{family} keeps past tokens in a way of its own"));
     }
     if family == "falcon_h1" {
@@ -607,9 +743,32 @@ fn config_state(config: &Config, architecture: &Architecture) -> Option<State> {
     let any = |keys: &[&'static str]| config.first(keys).and_then(|(_, value)| whole(value));
     let hidden = architecture.hidden_size?;
     let family = config.text_type();
-    // Convolutions of their own besides (on embeddings, keys and values), of which only the class knows.
-    if config.get("ple_layer_ids").is_some() || config.get("number_of_conv_states").is_some() {
-        return None;
+    // Inkling: a short convolution on keys, on values, and on what attention and feed-forward read.
+    if family.starts_with("inkling") {
+        let heads = architecture.attention.kv_heads?.checked_mul(architecture.attention.head_dim?)?;
+        let channels = heads.checked_add(hidden)?.checked_mul(2)?;
+        return Some(State { channels, kernel: any(&["conv_kernel_size", "sconv_kernel_size"])?, ..State::default() });
+    }
+    // Zaya: a convolution over queries and keys together, and half of the values of the token before.
+    if let Some(times) = any(&["cca_time0"]).zip(any(&["cca_time1"])) {
+        let attention = &architecture.attention;
+        let (size, kv) = (attention.head_dim?, attention.kv_heads?);
+        let channels = attention.query_heads?.checked_add(kv)?.checked_mul(size)?;
+        let kernel = times.0.saturating_sub(1).checked_add(times.1.saturating_sub(1))?;
+        return Some(State { recurrent: kv.checked_mul(size)? / 2, channels, kernel, ..State::default() });
+    }
+    // xLSTM: matrix, normaliser and maximum of each head. Its one offset is counted with the first layer.
+    if family == "xlstm" {
+        let heads = any(&["num_heads"])?;
+        let factor = |key: &'static str, default: f64| config.get(key).and_then(Value::as_f64).unwrap_or(default);
+        let rounded = |factor: f64| {
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float saturates")]
+            let width = (hidden as f64 * factor) as u64;
+            width.checked_add(63).map(|width| width / 64 * 64)?.checked_div(heads)
+        };
+        let (key, value) = (rounded(factor("qk_dim_factor", 0.5))?, rounded(factor("v_dim_factor", 1.0))?);
+        let recurrent = key.checked_mul(value)?.checked_add(key)?.checked_add(1)?.checked_mul(heads)?;
+        return Some(State { recurrent, ..State::default() });
     }
     // Gated delta net (Qwen3-Next and its heirs).
     if let Some(values) = any(&["linear_num_value_heads"]) {
@@ -619,6 +778,7 @@ fn config_state(config: &Config, architecture: &Architecture) -> Option<State> {
             recurrent: values.checked_mul(key)?.checked_mul(value)?,
             channels: keys.checked_mul(key)?.checked_mul(2)?.checked_add(values.checked_mul(value)?)?,
             kernel: any(&["linear_conv_kernel_dim"])?,
+            ..State::default()
         });
     }
     // Kimi delta attention.
@@ -626,20 +786,35 @@ fn config_state(config: &Config, architecture: &Architecture) -> Option<State> {
         let size = any(&["linear_attn_config.head_dim", "linear_head_dim"])?;
         let width = heads.checked_mul(size)?;
         let kernel = any(&["linear_attn_config.short_conv_kernel_size", "linear_conv_kernel_dim"])?;
-        return Some(State { recurrent: width.checked_mul(size)?, channels: width.checked_mul(3)?, kernel });
+        return Some(State {
+            recurrent: width.checked_mul(size)?,
+            channels: width.checked_mul(3)?,
+            kernel,
+            ..State::default()
+        });
     }
     if let Some(kernel) = any(&["conv_L_cache"]) {
-        return Some(State { recurrent: 0, channels: hidden, kernel });
+        return Some(State { recurrent: 0, channels: hidden, kernel, ..State::default() });
     }
     if let Some(width) = any(&["lru_width"]) {
-        return Some(State { recurrent: width, channels: width, kernel: any(&["conv1d_width"])? });
+        return Some(State {
+            recurrent: width,
+            channels: width,
+            kernel: any(&["conv1d_width"])?.saturating_sub(1),
+            ..State::default()
+        });
     }
     if family == "rwkv" {
-        return Some(State { recurrent: hidden.checked_mul(5)?, channels: 0, kernel: 0 });
+        return Some(State { recurrent: hidden.checked_mul(5)?, channels: 0, kernel: 0, ..State::default() });
     }
     if family == "minimax" || family == "minimax_text_01" {
         let (heads, size) = (architecture.attention.query_heads?, architecture.attention.head_dim?);
-        return Some(State { recurrent: heads.checked_mul(size)?.checked_mul(size)?, channels: 0, kernel: 0 });
+        return Some(State {
+            recurrent: heads.checked_mul(size)?.checked_mul(size)?,
+            channels: 0,
+            kernel: 0,
+            ..State::default()
+        });
     }
     let states = any(&["mamba_d_state", "ssm_state_size", "state_size"])?;
     let kernel = any(&["mamba_d_conv", "conv_kernel"])?;
@@ -658,21 +833,29 @@ fn config_state(config: &Config, architecture: &Architecture) -> Option<State> {
                 None => inner?,
             };
             let shared = groups.checked_mul(states)?.checked_mul(2)?;
-            Some(State { recurrent: width.checked_mul(states)?, channels: width.checked_add(shared)?, kernel })
+            Some(State {
+                recurrent: width.checked_mul(states)?,
+                channels: width.checked_add(shared)?,
+                kernel,
+                ..State::default()
+            })
         }
         // Mamba 1, also with heads (Zamba).
         _ => {
             let stated = (family == "mamba" || family == "falcon_mamba").then(|| any(&["intermediate_size"])).flatten();
             let inner = stated.or(inner)?;
-            Some(State { recurrent: inner.checked_mul(states)?, channels: inner, kernel })
+            Some(State { recurrent: inner.checked_mul(states)?, channels: inner, kernel, ..State::default() })
         }
     }
 }
 
 /// The table as GGUF metadata states it, with llama.cpp's own rules for what its keys leave open.
 pub(crate) fn from_gguf(keys: &Keys, architecture: &Architecture) -> Cache {
-    gguf_layers(keys, architecture).map_or_else(Cache::unknown, |layers| Cache { layers, unknown: None })
+    gguf_layers(keys, architecture).map_or_else(Cache::unknown, |layers| Cache { layers, ..Cache::default() })
 }
+
+/// Tokens of a group where an indexer chooses among groups (DeepSeek-V4).
+const SPARSE_RATE: u64 = 4;
 
 /// Architectures of llama.cpp that keep no cache: encoders, and diffusion models that see all at once.
 #[rustfmt::skip]
@@ -701,9 +884,6 @@ fn gguf_layers(keys: &Keys, architecture: &Architecture) -> Result<Vec<Layer>, S
     if GGUF_CACHELESS.contains(&family) || keys.truth("attention.causal") == Some(false) {
         return Ok(vec![Layer::NOTHING; count]);
     }
-    if family == "deepseek4" {
-        return Err("deepseek4 compresses past tokens in a way of its own".into());
-    }
     let shared = keys.unsigned("attention.shared_kv_layers").or((family == "gemma3n").then(|| {
         // Gemma 3n keeps keys and values in its first 20 layers, whatever their number.
         (count as u64).saturating_sub(20)
@@ -719,7 +899,14 @@ fn gguf_layers(keys: &Keys, architecture: &Architecture) -> Result<Vec<Layer>, S
         if let Some(reach) = plan.attention {
             layer.reach = reach;
             layer.encoder = family == "t5";
-            if index as u64 >= own {
+            if family == "deepseek4" {
+                let compressed = gguf_compressed(keys, index)?;
+                let window = keys.unsigned("attention.sliding_window").ok_or("the window is not known")?;
+                layer.reach = Reach::Sliding(window);
+                layer.store = Store::Compressed(compressed);
+                let query = architecture.attention.query_heads.unwrap_or(0);
+                layer.uncompressed = query.saturating_mul(compressed.head).saturating_mul(2);
+            } else if index as u64 >= own {
                 layer.store = Store::Shared;
             } else {
                 (layer.store, layer.uncompressed) = gguf_store(keys, architecture, index, reach)?;
@@ -826,20 +1013,42 @@ fn gguf_store(keys: &Keys, architecture: &Architecture, index: usize, reach: Rea
     Ok((Store::KeyValue { heads, key, value }, uncompressed))
 }
 
+/// How a layer of DeepSeek-V4 compresses what is older than its window.
+fn gguf_compressed(keys: &Keys, index: usize) -> Result<Compressed, String> {
+    let head = keys.unsigned("attention.key_length").ok_or("the size of a head is not known")?;
+    let rate = keys.of_layer("attention.compress_ratios", index).unwrap_or(0);
+    let indexer = if rate == SPARSE_RATE { keys.unsigned("attention.indexer.key_length").unwrap_or(0) } else { 0 };
+    Ok(Compressed { head, indexer, rate, overlap: rate == SPARSE_RATE })
+}
+
 /// State of one recurrent layer (llama.cpp, `llama_hparams::n_embd_r` and `n_embd_s`).
 fn gguf_state(keys: &Keys, architecture: &Architecture) -> Option<State> {
     let hidden = architecture.hidden_size?;
     if let Some(head) = keys.unsigned("wkv.head_size") {
         let shifts = keys.unsigned("token_shift_count").unwrap_or(2);
-        return Some(State { recurrent: hidden.checked_mul(head)?, channels: hidden, kernel: shifts.checked_add(1)? });
+        return Some(State {
+            recurrent: hidden.checked_mul(head)?,
+            channels: hidden,
+            kernel: shifts.checked_add(1)?,
+            ..State::default()
+        });
     }
     if let Some(kernel) = keys.unsigned("shortconv.l_cache") {
-        return Some(State { recurrent: 0, channels: hidden, kernel });
+        return Some(State { recurrent: 0, channels: hidden, kernel, ..State::default() });
     }
     if let Some(size) = keys.unsigned("kda.head_dim") {
         let width = architecture.attention.query_heads?.checked_mul(size)?;
         let kernel = keys.unsigned("ssm.conv_kernel")?;
-        return Some(State { recurrent: width.checked_mul(size)?, channels: width.checked_mul(3)?, kernel });
+        return Some(State {
+            recurrent: width.checked_mul(size)?,
+            channels: width.checked_mul(3)?,
+            kernel,
+            ..State::default()
+        });
+    }
+    if keys.family == "minimax-01" {
+        let (heads, size) = (architecture.attention.query_heads?, architecture.attention.head_dim?);
+        return Some(State { recurrent: heads.checked_mul(size)?.checked_mul(size)?, ..State::default() });
     }
     let inner = keys.unsigned("ssm.inner_size")?;
     let states = keys.unsigned("ssm.state_size")?;
@@ -849,5 +1058,6 @@ fn gguf_state(keys: &Keys, architecture: &Architecture) -> Option<State> {
         recurrent: inner.checked_mul(states)?,
         channels: inner.checked_add(shared)?,
         kernel: keys.unsigned("ssm.conv_kernel")?,
+        ..State::default()
     })
 }

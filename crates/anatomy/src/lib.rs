@@ -18,6 +18,7 @@ pub mod explain;
 pub mod finding;
 pub mod known;
 pub mod ledger;
+pub mod memory;
 pub mod metadata;
 pub mod model;
 pub mod names;

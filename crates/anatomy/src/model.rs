@@ -66,7 +66,7 @@ pub static RULES: &[&Rule] =
     &[&SHARD_MISSING, &SHARD_UNREADABLE, &INDEX_BROKEN, &INDEX_ESCAPES, &CONFIG_BROKEN, &SEVERAL_MODELS, &TENSOR_TWICE];
 
 /// Configuration files longer than this are not read, in bytes.
-const MAX_CONFIG: u64 = 16 << 20;
+const MAX_CONFIG: u64 = 4 << 20;
 
 /// What a file is to the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -123,26 +123,27 @@ impl Model {
         let opened: Vec<_> = selection.files.into_par_iter().map(|(path, role)| open_file(&path, role)).collect();
         let only = opened.len() == 1;
         let mut unread = crate::Findings::new();
+        let mut missing: Vec<String> = Vec::new();
         for file in opened {
             match file {
                 Ok(file) => model.files.push(file),
                 // One bad file among several must not hide the others.
                 Err(error) if only => return Err(error),
                 Err(error) => {
-                    let missing = error.kind() == ErrorKind::NotFound;
-                    let rule = if missing { &SHARD_MISSING } else { &SHARD_UNREADABLE };
                     let file = error.path().unwrap_or_default().to_string();
-                    let message = match missing {
-                        true => format!("{file} is missing: its tensors are not in this report"),
-                        false => format!("{file}: {}", error.message()),
-                    };
-                    let mut finding = Finding::new(rule, message).file(file);
+                    if error.kind() == ErrorKind::NotFound {
+                        missing.push(file);
+                        continue;
+                    }
+                    let message = format!("{file}: {}", error.message());
+                    let mut finding = Finding::new(&SHARD_UNREADABLE, message).file(file);
                     finding.offset = error.offset();
                     finding.member = error.member().map(str::to_string);
                     unread.push(finding);
                 }
             }
         }
+        model.findings.extend(missing_shards(&missing));
         model.findings.extend(unread.finish());
         if model.files.is_empty() {
             return Err(
@@ -181,6 +182,17 @@ impl Model {
     /// Whether a file that belongs to the model is missing or cannot be read.
     pub fn is_incomplete(&self) -> bool {
         self.findings.iter().any(|finding| [SHARD_MISSING.name, SHARD_UNREADABLE.name].contains(&finding.rule.name))
+    }
+
+    /// Every name that the indexes of the model list, in order.
+    pub fn listed_names(&self) -> Vec<String> {
+        let indexes = self.files.iter().filter(|file| file.role == FileRole::Index);
+        // What is no index was reported when the model was opened.
+        let read = indexes.filter_map(|file| read_index(&file.source).ok());
+        let mut all: Vec<String> = read.flat_map(|index| index.weight_map.into_iter().map(|(name, _)| name)).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
     }
 
     /// The GGUF metadata, where the model is a GGUF. Of a split one, the first part carries them.
@@ -224,6 +236,24 @@ impl Model {
         }
         self.findings.extend(findings.finish());
     }
+}
+
+/// One finding for all files that are not there: a line each would hide everything else.
+fn missing_shards(paths: &[String]) -> Option<Finding> {
+    const SHOWN: usize = 3;
+    let first = paths.first()?;
+    let message = match paths.len() {
+        1 => format!("{first} is missing: its tensors are not in this report"),
+        count => {
+            let names = paths.iter().map(|path| path.rsplit(['/', '\\']).next().unwrap_or(path));
+            let mut names = names.take(SHOWN).collect::<Vec<_>>().join(", ");
+            if count > SHOWN {
+                names.push_str(&format!(" and {} more", count - SHOWN));
+            }
+            format!("{count} files are missing ({names}): their tensors are not in this report")
+        }
+    };
+    Some(Finding::new(&SHARD_MISSING, message).file(first.as_str()))
 }
 
 fn open_file(path: &Path, role: Option<FileRole>) -> Result<ModelFile> {

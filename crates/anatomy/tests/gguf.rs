@@ -1,10 +1,10 @@
 //! The atlas's GGUF families against headers that llama.cpp wrote: small models of each architecture, with everything
-//! that its loader may read, and well-known models. Where a name ends in a number, no two sizes of the model are the
-//! same, so that a rule which takes one for the other fails. `data/gguf-headers` holds what precedes the tensors' data;
-//! `bytes.json` says how long the whole files were.
+//! that its loader may read, and well-known models. Where a name ends in a number or in `-other`, no two sizes of the
+//! model are the same, so that a rule which takes one for the other fails; `tools/make-gguf-headers` lets llama.cpp write
+//! them. `data/gguf-headers` holds what precedes the tensors' data; `bytes.json` says how long the whole files were.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "helpers of tests")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::Path;
@@ -64,6 +64,13 @@ fn every_header_is_explained_name_by_name() {
         held.retain(|name, _| !name.ends_with(".scale") && !name.ends_with(".input_scale"));
         wrong.extend(held.keys().map(|name| format!("{name} is not explained")));
         if wrong.is_empty() {
+            let mut settled = blueprint.clone();
+            settled.settle(analysis.rows.iter().map(|row| row.tensor.name.as_str()));
+            let due: Vec<String> = settled.tensors.iter().flat_map(|row| (0..row.count).map(|n| row.name(n))).collect();
+            let held: HashSet<&str> = analysis.rows.iter().map(|row| row.tensor.name.as_str()).collect();
+            wrong.extend(due.iter().filter(|name| !held.contains(name.as_str())).map(|name| format!("{name} is due")));
+        }
+        if wrong.is_empty() {
             let found = check(&analysis, &atlas).findings;
             let found = found.iter().filter(|finding| finding.severity() >= Severity::Warning);
             wrong.extend(found.map(|finding| format!("{}: {}", finding.rule.name, finding.message)));
@@ -73,4 +80,31 @@ fn every_header_is_explained_name_by_name() {
         }
     }
     assert!(failed.is_empty(), "{} of {}:\n{}", failed.len(), bytes.len(), failed.join("\n"));
+}
+
+/// Jamba's metadata do not say which layers have experts.
+#[test]
+fn a_header_settles_each_layer_by_itself() {
+    let folder = Path::new("tests/data/gguf-headers");
+    let bytes: BTreeMap<String, u64> =
+        serde_json::from_str(&fs::read_to_string(folder.join("bytes.json")).unwrap()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = restore(&folder.join("jamba-other.gz"), bytes["jamba-other"], directory.path());
+    let model = Model::open(&path).unwrap();
+    let mut blueprint = Atlas::new().blueprint_of_gguf(&model.gguf().unwrap().container.metadata).unwrap();
+    let parts = |layer: u32| -> &'static [&'static str] {
+        match layer % 2 {
+            0 => &["ffn_gate", "ffn_up", "ffn_down"],
+            _ => &["ffn_gate_inp", "ffn_gate_exps", "ffn_up_exps", "ffn_down_exps"],
+        }
+    };
+    let optional: Vec<String> =
+        blueprint.tensors.iter().filter(|row| row.optional.is_some()).map(|row| row.name(0)).collect();
+    let held: Vec<String> =
+        (0..6).flat_map(|layer| parts(layer).iter().map(move |part| format!("blk.{layer}.{part}.weight"))).collect();
+    blueprint.settle(held.iter().map(String::as_str));
+    let settled: HashSet<String> = blueprint.tensors.iter().map(|row| row.name(0)).collect();
+    let wanted: Vec<&String> = optional.iter().filter(|name| settled.contains(*name)).collect();
+    assert_eq!(wanted.len(), held.len());
+    assert!(wanted.iter().all(|name| held.contains(name)), "{wanted:?}");
 }

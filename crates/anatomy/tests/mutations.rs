@@ -217,6 +217,12 @@ fn names_of_an_index_are_compared_where_shards_are_missing() {
     for stranger in ["model.layers.0.self_attn.q_proj.bias", "score.weight", "model.layers.7.mlp.up_proj.weight"] {
         assert_eq!(listed(&case.config, &with(stranger), &atlas), one("tensor-unexpected", stranger));
     }
+    // A name like a missing one, and a number that explains all that differs, are told as what they are.
+    let renamed: Vec<String> = without(query).into_iter().chain([format!("{query}_old")]).collect();
+    assert_eq!(listed(&case.config, &renamed, &atlas), one("tensor-renamed", &format!("{query}_old")));
+    let mut deeper = case.config.clone();
+    deeper["num_hidden_layers"] = json!(deeper["num_hidden_layers"].as_u64().unwrap() + 1);
+    assert_eq!(listed(&deeper, &whole, &atlas), one("config-number-wrong", ""));
     let mut tied = case.config.clone();
     tied["tie_word_embeddings"] = json!(true);
     assert_eq!(listed(&tied, &whole, &atlas), one("head-stored-again", "lm_head.weight"));
@@ -230,4 +236,39 @@ fn names_of_an_index_are_compared_where_shards_are_missing() {
         })
         .collect();
     assert_eq!(listed(&case.config, &packed, &atlas), []);
+}
+
+#[test]
+fn missing_shards_are_one_line_and_the_rest_is_compared() {
+    let atlas = Atlas::new();
+    let case = known(&atlas, "tiny").into_iter().find(|case| case.name == "llama").unwrap();
+    let whole = owned(&case);
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("config.json"), case.config.to_string()).unwrap();
+    // The first shard holds the first few, the others are not there; one tensor has another shape, and one is in none.
+    let names: Vec<&String> = whole.keys().collect();
+    let mut first: Tensors = whole.iter().take(4).map(|(name, shape)| (name.clone(), shape.clone())).collect();
+    let odd = names[1].clone();
+    first.insert(odd.clone(), vec![7, 5]);
+    let gone = names[names.len() - 2].clone();
+    let shard = |place: usize| format!("model-{:05}-of-00007.safetensors", if place < 4 { 1 } else { 2 + place % 6 });
+    let map: BTreeMap<&String, String> = names
+        .iter()
+        .enumerate()
+        .filter(|(_, name)| ***name != gone)
+        .map(|(place, name)| (*name, shard(place)))
+        .collect();
+    let index = json!({"metadata": {}, "weight_map": map});
+    write_weights(&directory.path().join(shard(0)), &first);
+    fs::write(directory.path().join("model.safetensors.index.json"), index.to_string()).unwrap();
+    let found = findings(directory.path(), &atlas);
+    let told = |rule: &str| found.iter().filter(|(name, _)| name == rule).map(|(_, text)| text).collect::<Vec<_>>();
+    let missing = told("shard-missing");
+    assert_eq!(missing.len(), 1, "{found:?}");
+    assert!(missing[0].starts_with("6 files are missing (model-00002-of-00007.safetensors, "), "{missing:?}");
+    assert!(missing[0].contains(" and 3 more)"), "{missing:?}");
+    assert!(told("tensor-shape")[0].starts_with(&format!("{odd} is [7, 5], not ")), "{found:?}");
+    let absent = [told("tensor-missing"), told("norm-missing")].concat();
+    assert!(absent.len() == 1 && absent[0].starts_with(&gone), "{found:?}");
+    assert_eq!(found.len(), 3, "{found:?}");
 }

@@ -107,7 +107,7 @@ pub struct Attention {
     /// Kind of each layer, where they differ.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub per_layer: Vec<&'static str>,
-    /// Head counts and sizes that the shapes allow, where nothing decides between them.
+    /// Head sizes that the shapes allow, where nothing decides between them or layers differ.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub head_dim_candidates: Vec<u64>,
     /// Query heads that follow from each of `head_dim_candidates`.
@@ -266,6 +266,19 @@ pub fn read(evidence: &Evidence) -> Architecture {
     attention_kind(&mut architecture, &seen, latent);
     architecture.findings = facts.findings;
     architecture
+}
+
+impl Architecture {
+    /// Settles by the names of all tensors of a model, where there is nothing else to go by, whether the head is the
+    /// embedding.
+    pub fn settle_tied(&mut self, tensors: &[Witness]) {
+        if self.tied_embeddings.is_none()
+            && let Some(source) = shapes::tied_by_names(tensors)
+        {
+            self.tied_embeddings = Some(true);
+            self.evidence.insert("tied_embeddings", source);
+        }
+    }
 }
 
 /// Replaces declared sizes by measured ones, with a finding where they differ.

@@ -3,14 +3,17 @@
 //! A number is stated only where all layers agree on it. A projection is told from the side that is not the hidden
 //! size, so its orientation (`[out, in]` of a linear layer, `[in, out]` of GPT-2's) does not matter.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::{Attention, Facts, Known, Witness, key};
 use crate::names::{Role, Stack};
 use crate::tensor::elements;
 
-/// Sizes of heads that models use, for candidates.
-const HEAD_SIZES: &[u64] = &[32, 64, 80, 96, 112, 128, 160, 192, 256, 512];
+/// The smallest and the largest head that is thought of.
+const SMALLEST_HEAD: u64 = 4;
+const LARGEST_HEAD: u64 = 512;
+/// Rows that an embedding may have beyond the tokens that the head knows.
+const MOST_PADDING: u64 = 1024;
 
 /// A size as seen in some layers, with the first tensor that showed it.
 #[derive(Debug, Default)]
@@ -54,6 +57,10 @@ pub(super) struct Seen<'a> {
     /// Head size, or head count, where a tensor shows it.
     head_size: Tally<'a>,
     heads: Tally<'a>,
+    /// Head size, query heads and key-value heads of the layers that show all three.
+    known: BTreeSet<(u64, u64, u64)>,
+    /// Rows of queries and keys of the layers that do not.
+    open: BTreeSet<(u64, u64)>,
     intermediate: Tally<'a>,
     experts: Tally<'a>,
     expert_size: Tally<'a>,
@@ -86,7 +93,8 @@ pub(super) fn look<'a>(tensors: &[Witness<'a>]) -> Seen<'a> {
     let mut parts: Parts = HashMap::new();
     let mut numbers: HashSet<u32> = HashSet::new();
     let mut last = None;
-    let mut highest_expert: BTreeMap<u32, (u32, &str)> = BTreeMap::new();
+    // An expert is whole where it writes back: LongCat's experts that do nothing are stored with a part of it.
+    let mut highest_expert: BTreeMap<u32, (bool, u32, &str)> = BTreeMap::new();
     let mut top: HashMap<(Role, &'static str), (&str, &[u64])> = HashMap::new();
     let mut heads: Vec<(&str, &[u64])> = Vec::new();
     for (name, shape, part) in tensors {
@@ -109,9 +117,10 @@ pub(super) fn look<'a>(tensors: &[Witness<'a>]) -> Seen<'a> {
         }
         seen.recurrent |= part.role == Role::StateSpace;
         if let (Role::Experts, Some(expert)) = (part.role, part.expert) {
-            let most = highest_expert.entry(layer).or_insert((expert, name));
-            if expert > most.0 {
-                *most = (expert, name);
+            let whole = part.component == "down";
+            let most = highest_expert.entry(layer).or_insert((whole, expert, name));
+            if (whole, expert) > (most.0, most.1) {
+                *most = (whole, expert, name);
             }
             // The experts of a layer are alike, and there are hundreds.
             if expert > 0 {
@@ -130,6 +139,18 @@ pub(super) fn look<'a>(tensors: &[Witness<'a>]) -> Seen<'a> {
     seen.vocab = tokens.and_then(|(name, shape)| Some((*shape.first()?, *name)));
     seen.head = heads.iter().find(|(_, shape)| seen.vocab.is_none_or(|(rows, _)| shape.contains(&rows))).map(|h| h.0);
     let Some((width, _)) = seen.hidden else { return seen };
+    // Some embeddings have rows for an image token or for padding that the head does not know.
+    let known = |(rows, _): (u64, &str)| {
+        let less = |(_, shape): &&(&str, &[u64])| match shape {
+            [out, into] => *into == width && *out < rows && rows - out <= MOST_PADDING && rows / 2 < *out,
+            _ => false,
+        };
+        heads.iter().find(less).and_then(|(name, shape)| Some((*shape.first()?, *name)))
+    };
+    if let Some((tokens, name)) = seen.vocab.filter(|_| seen.head.is_none()).and_then(known) {
+        seen.vocab = Some((tokens, name));
+        seen.head = Some(name);
+    }
 
     let mut layers: Vec<u32> = numbers.into_iter().collect();
     layers.sort_unstable();
@@ -140,7 +161,7 @@ pub(super) fn look<'a>(tensors: &[Witness<'a>]) -> Seen<'a> {
         });
         feed_forward(&mut seen, width, &|component| get(Role::FeedForward, component));
         let stacked = |component| get(Role::Experts, component);
-        if let Some((expert, name)) = highest_expert.get(&layer) {
+        if let Some((_, expert, name)) = highest_expert.get(&layer) {
             seen.experts.add(u64::from(*expert).checked_add(1), name);
         } else if let Some((name, [count, _, _])) = stacked("down").or_else(|| stacked("up")) {
             seen.experts.add(Some(*count), name);
@@ -217,21 +238,55 @@ fn attention<'a>(seen: &mut Seen<'a>, hidden: u64, part: Find<'_, 'a>, norm: Fin
         latent(seen, hidden, part, norm);
         return;
     }
+    // XLNet keeps heads apart.
+    if let (Some((name, [width, heads, size])), Some((_, [_, shared, _]))) = (part("query"), part("key"))
+        && *width == hidden
+    {
+        seen.heads.add(Some(*heads), name);
+        seen.head_size.add(Some(*size), name);
+        seen.query.add(heads.checked_mul(*size), name);
+        seen.kv.add(shared.checked_mul(*size), name);
+        seen.known.insert((*size, *heads, *shared));
+        return;
+    }
     // What goes into the output projection is as wide as all heads together.
     let output = side("output");
-    let (query, kv) = match (side("fused_qkv"), side("query")) {
+    // Zamba attends to two streams at once: the inputs are wider than the layer.
+    let rows = |component| {
+        let (name, shape) = part(component)?;
+        let whole = |rows: &u64| *rows > 0 && output.is_some_and(|(width, _)| width.is_multiple_of(*rows));
+        let wide = || shape.first().copied().filter(whole);
+        Some((other(shape, hidden).or_else(wide)?, name))
+    };
+    let query = rows("query").or_else(|| {
+        let (name, shape) = part("query_latent_up")?;
+        Some((*shape.first()?, name))
+    });
+    let mut joined = None;
+    let (query, kv) = match (side("fused_qkv"), query) {
         (Some((fused, name)), _) => {
             let query = output.map(|(width, _)| width);
             let rest = query.and_then(|query| fused.checked_sub(query)).filter(|rest| rest.is_multiple_of(2));
             let kv = rest.map(|rest| rest / 2).filter(|kv| query.is_some_and(|query| *kv <= query));
             (query.filter(|_| kv.is_some()).map(|query| (query, name)), kv.map(|kv| (kv, name)))
         }
-        (None, Some((rows, name))) => {
+        (None, Some((rows_of_query, name))) => {
             // Twice as wide: each query comes with a gate for its output.
-            let gated = output.filter(|(width, _)| width.checked_mul(2) == Some(rows));
-            (Some((gated.map_or(rows, |(width, _)| width), name)), side("key"))
+            let gated = output.filter(|(width, _)| width.checked_mul(2) == Some(rows_of_query));
+            joined = side("fused_kv");
+            let kv =
+                rows("key").or(joined.filter(|(both, _)| both.is_multiple_of(2)).map(|(both, name)| (both / 2, name)));
+            (Some((gated.map_or(rows_of_query, |(width, _)| width), name)), kv)
         }
         _ => return,
+    };
+    let counted = part("sinks").and_then(|(name, shape)| Some((*shape.first().filter(|heads| **heads > 0)?, name)));
+    let by_sinks = query.zip(counted).filter(|((rows, _), (heads, _))| rows.is_multiple_of(*heads));
+    let by_sinks = by_sinks.map(|((rows, _), (heads, name))| (rows / heads, heads, name));
+    // One vector may be key and value at once.
+    let kv = match (joined, by_sinks) {
+        (Some((both, name)), Some((size, ..))) if both == size => Some((size, name)),
+        _ => kv,
     };
     if let Some((rows, name)) = query {
         seen.query.add(Some(rows), name);
@@ -241,21 +296,27 @@ fn attention<'a>(seen: &mut Seen<'a>, hidden: u64, part: Find<'_, 'a>, norm: Fin
     }
     let (Some((query, _)), Some((kv, _))) = (query, kv) else { return };
     let fits = |size: u64| size > 0 && query.is_multiple_of(size) && kv.is_multiple_of(size);
-    match (norm("query_norm"), norm("key_norm")) {
+    let size = match (norm("query_norm"), norm("key_norm")) {
         // One norm for the heads of both kinds. As long as all queries together it says nothing.
         (Some((name, [size])), Some((_, [same]))) if size == same && fits(*size) && *size < query => {
-            seen.head_size.add(Some(*size), name);
+            Some((*size, name))
         }
         // One norm for each head.
         (Some((name, [heads, size])), _) if heads.checked_mul(*size) == Some(query) && fits(*size) => {
-            seen.head_size.add(Some(*size), name);
+            Some((*size, name))
         }
-        _ => {}
+        _ => None,
+    };
+    if let Some((size, name)) = size {
+        seen.head_size.add(Some(size), name);
     }
-    if let Some((name, [heads])) =
-        part("sinks").filter(|(_, shape)| shape.first().is_some_and(|n| query % n.max(&1) == 0))
-    {
-        seen.heads.add(Some(*heads), name);
+    if let Some((_, heads, name)) = by_sinks {
+        seen.heads.add(Some(heads), name);
+    }
+    let by_sinks = by_sinks.map(|(size, ..)| size).filter(|size| fits(*size));
+    match size.map(|(size, _)| size).or(by_sinks) {
+        Some(size) => _ = seen.known.insert((size, query / size, kv / size)),
+        None => _ = seen.open.insert((query, kv)),
     }
 }
 
@@ -280,6 +341,7 @@ fn latent<'a>(seen: &mut Seen<'a>, hidden: u64, part: Find<'_, 'a>, norm: Find<'
     if let Some((heads, size, name)) = heads() {
         seen.heads.add(Some(heads), name);
         seen.head_size.add(Some(size), name);
+        seen.known.insert((size, heads, heads));
     }
 }
 
@@ -339,7 +401,9 @@ pub(super) fn facts(seen: &Seen, declared: &Facts) -> Facts {
     let size = size
         .or_else(|| rotated.filter(|(size, _)| declared.number(key::HEAD_DIM).is_none() && fits(*size)).map(shape_of));
     if seen.latent {
+        // Every head expands the latent to keys and values of its own.
         facts.set(key::QUERY_HEADS, seen.heads.only().map(shape_of));
+        facts.set(key::KV_HEADS, seen.heads.only().map(shape_of));
     } else if let Some(size) = &size {
         let heads = |rows: Option<(u64, &str)>| {
             let (rows, name) = rows.filter(|(rows, _)| rows.is_multiple_of(size.value.max(1)))?;
@@ -354,16 +418,40 @@ pub(super) fn facts(seen: &Seen, declared: &Facts) -> Facts {
     facts
 }
 
-/// What the rows of queries and keys allow where nothing decides.
+/// What the layers show, and what rows of queries and keys allow where nothing decides.
 pub(super) fn head_candidates(seen: &Seen, attention: &mut Attention) {
-    let (Some(query), Some(kv)) = (seen.query.value(), seen.kv.value()) else { return };
-    for size in HEAD_SIZES {
-        if query.is_multiple_of(*size) && kv.is_multiple_of(*size) {
-            attention.head_dim_candidates.push(*size);
-            attention.query_heads_candidates.push(query / size);
-            attention.kv_heads_candidates.push(kv / size);
-        }
+    let mut all = seen.known.clone();
+    for (query, kv) in &seen.open {
+        let both = |size: &u64| query.is_multiple_of(*size) && kv.is_multiple_of(*size);
+        all.extend((SMALLEST_HEAD..=LARGEST_HEAD).filter(both).map(|size| (size, query / size, kv / size)));
     }
+    for (size, query, kv) in all {
+        attention.head_dim_candidates.push(size);
+        attention.query_heads_candidates.push(query);
+        attention.kv_heads_candidates.push(kv);
+    }
+}
+
+/// Whether the head must be the embedding, where nothing but names tells: there is an embedding and none but the bias of
+/// a head, or nothing of a head in a model whose names are those of a class that has one (the bare model of
+/// transformers writes its names without the prefix that such a class puts before them).
+pub(super) fn tied_by_names(tensors: &[Witness]) -> Option<String> {
+    const BARE: &[&str] = &["wte", "shared", "decoder", "encoder", "tok_embeddings", "tokens_embed", "layers"];
+    let top = || tensors.iter().filter(|(_, _, part)| part.stack == Stack::Main && part.layer.is_none());
+    let tokens = |part: &crate::names::Part| part.role == Role::Embedding && part.component == "tokens";
+    let (embedding, rows) = top()
+        .find(|(_, shape, part)| tokens(part) && shape.len() == 2)
+        .map(|(name, shape, _)| (*name, shape.first()))?;
+    let heads: Vec<_> = top().filter(|(_, _, part)| part.role == Role::Head).collect();
+    if heads.iter().any(|(_, shape, _)| shape.len() > 1 && shape.iter().any(|size| Some(size) == rows)) {
+        return None;
+    }
+    if let Some((bias, ..)) = heads.iter().find(|(_, shape, _)| shape.len() == 1 && shape.first() == rows) {
+        return Some(format!("of a head, {bias} is all that there is"));
+    }
+    let first = embedding.split('.').next().unwrap_or_default();
+    let bare = first.starts_with("emb") || first.starts_with("word_emb") || BARE.contains(&first);
+    (heads.is_empty() && !bare).then(|| format!("no head beside {embedding}"))
 }
 
 impl Seen<'_> {
@@ -379,10 +467,9 @@ impl Seen<'_> {
         }
         let (query, kv) = (self.query.value()?, self.kv.value()?);
         // Narrower keys than the largest heads might be those of a single head.
-        let widest = HEAD_SIZES.last().copied().unwrap_or(0);
         match kv {
             kv if kv == query => Some("mha"),
-            kv if kv > widest => Some("gqa"),
+            kv if kv > LARGEST_HEAD => Some("gqa"),
             _ => None,
         }
     }

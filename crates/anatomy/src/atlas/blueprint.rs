@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use foldhash::{HashSet, HashSetExt};
+use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use indexmap::IndexMap;
 use minijinja::Value;
 use minijinja::value::ValueKind;
@@ -14,6 +14,7 @@ use super::family::{Family, Include, Part, Row};
 use super::matching::pattern;
 use super::scope::{Scope, at};
 use crate::error::{Error, ErrorKind, Result};
+use crate::metadata::Metadata;
 use crate::names::Role;
 
 /// Tensors beyond this number are refused: the largest known models have half a million.
@@ -23,9 +24,14 @@ const MAX_TENSORS: usize = 4_000_000;
 const MAX_ROWS: usize = 300_000;
 /// Turns of one loop beyond this number are refused.
 const MAX_TURNS: usize = 1_000_000;
-/// Turns of all loops together: a condition that holds in none costs time all the same. The largest known models take
-/// some tens of thousands.
-const MAX_TURNS_IN_ALL: usize = 1_000_000;
+/// Work for one blueprint: turns of loops and rows that are looked at in them, whether a condition holds or not. The
+/// largest known models take some tens of thousands.
+const MAX_STEPS: usize = 500_000;
+/// Entries of the longest list of the configuration that make each step cost one more, since an expression may search
+/// a list.
+const LIST_PER_STEP: usize = 64;
+/// Entries of a list beyond this number are refused: the longest lists have one for each layer.
+const MAX_LIST: usize = 100_000;
 /// Families inside of families.
 const MAX_DEPTH: usize = 8;
 
@@ -47,6 +53,8 @@ pub struct Expected {
     pub layer: Option<u32>,
     /// Stored, but not learned.
     pub buffer: bool,
+    /// May be stored with fewer dimensions of the same product.
+    pub flat: bool,
     /// Why some checkpoints leave them out.
     pub optional: Option<Arc<str>>,
 }
@@ -64,7 +72,16 @@ impl Expected {
             role,
             layer: None,
             buffer: false,
+            flat: false,
             optional: None,
+        }
+    }
+
+    /// Takes a beginning off the name; the whole stays as another name. Nothing happens where the name begins otherwise.
+    pub(super) fn strip(&mut self, prefix: &str) {
+        if let Some(name) = self.name.with_prefix(prefix, "") {
+            self.aliases.retain(|alias| *alias != name);
+            self.aliases.push(std::mem::replace(&mut self.name, name));
         }
     }
 
@@ -130,23 +147,81 @@ impl Blueprint {
         due.map(Expected::parameters).fold(0, u64::saturating_add)
     }
 
-    /// Settles the optional tensors by the names in a file: those that it holds, in whichever layer, are due, the others
-    /// are not. What its metadata leave open, its header tells.
+    /// Settles the optional tensors by the names in a file: those that it holds are due, the others are not. What its
+    /// metadata leave open, its header tells: layer by layer, and of layers that it does not have, as in any other.
     pub fn settle<'n>(&mut self, held: impl IntoIterator<Item = &'n str>) {
-        let held: HashSet<String> = held.into_iter().map(|name| pattern(name).0).collect();
-        self.tensors.retain_mut(|row| row.optional.take().is_none() || held.contains(&pattern(&row.name(0)).0));
+        let names: HashSet<&str> = held.into_iter().collect();
+        let mut layers = HashSet::new();
+        let mut patterns = HashSet::new();
+        for name in &names {
+            let (pattern, layer) = pattern(name);
+            layers.extend(layer);
+            patterns.insert(pattern);
+        }
+        self.tensors.retain_mut(|row| {
+            if row.optional.take().is_none() {
+                return true;
+            }
+            let name = row.name(0);
+            match row.layer {
+                Some(layer) if layers.contains(&u64::from(layer)) => names.contains(name.as_str()),
+                _ => patterns.contains(&pattern(&name).0),
+            }
+        });
+    }
+
+    /// Drops the dimensions of 1 that precede all others, as ggml does when it writes a tensor.
+    pub(super) fn drop_leading_ones(&mut self) {
+        for row in &mut self.tensors {
+            let most = row.shape.len().saturating_sub(1);
+            let ones = row.shape.iter().take(most).take_while(|size| **size == 1).count();
+            if ones > 0 {
+                row.shape = row.shape.iter().skip(ones).copied().collect();
+            }
+        }
     }
 
     /// How many tensors there are, those of optional rows left out.
     pub fn count(&self) -> usize {
         self.tensors.iter().filter(|tensor| tensor.optional.is_none()).map(|tensor| tensor.count).sum()
     }
+
+    /// Of a GGUF that was divided, leaves out what is in the other file: the layers that predict further tokens, which
+    /// its metadata count in all the same, or all layers but those.
+    pub fn divide<'n>(&mut self, metadata: &Metadata, held: impl IntoIterator<Item = &'n str>) {
+        let architecture = metadata.text("general.architecture").unwrap_or_default();
+        let number = |key: &str| metadata.unsigned(&format!("{architecture}.{key}")).unwrap_or(0);
+        let further = number("nextn_predict_layers");
+        let first = number("block_count").saturating_sub(further);
+        if further == 0 || first == 0 {
+            return;
+        }
+        let (mut holds_layers, mut holds_further) = (false, false);
+        for name in held {
+            match pattern(name).1 {
+                Some(layer) if layer >= first || name.contains(".nextn.") => holds_further = true,
+                Some(_) => holds_layers = true,
+                None => {}
+            }
+        }
+        if holds_layers != holds_further {
+            let here = |layer: u32| (u64::from(layer) >= first) == holds_further;
+            self.tensors.retain(|row| row.layer.is_none_or(here));
+        }
+    }
 }
 
 /// Builds the tensors of a configuration; `place` is where it stands in the whole, for messages.
 pub(super) fn build(atlas: &Atlas, family: &Family, config: &Json) -> Result<Blueprint> {
     let scope = scope_of(family, config, String::new(), IndexMap::new());
-    let mut builder = Builder { atlas, tensors: Vec::new(), count: 0, turns: 0, scopes: Vec::new() };
+    let longest = longest_list(config);
+    if longest > MAX_LIST {
+        let message = format!("the configuration holds a list of {longest} entries: no model needs so many");
+        return Err(Error::new(ErrorKind::Limit, message).help("correct the configuration"));
+    }
+    let cost = 1 + longest / LIST_PER_STEP;
+    let mut builder =
+        Builder { atlas, tensors: Vec::new(), count: 0, cost, steps: 0, counted: HashMap::new(), scopes: Vec::new() };
     builder.family(family, &Arc::new(scope), 0)?;
     let Builder { mut tensors, scopes, .. } = builder;
     let mut names = HashSet::with_capacity(tensors.len());
@@ -189,8 +264,11 @@ struct Builder<'a> {
     tensors: Vec<Expected>,
     /// Single tensors so far.
     count: usize,
-    /// Turns of all loops so far.
-    turns: usize,
+    /// What a step costs, and what all did so far.
+    cost: usize,
+    steps: usize,
+    /// The numbers below a count as texts: the experts of all layers share them.
+    counted: HashMap<usize, Arc<[Vec<String>]>>,
     scopes: Vec<Arc<Scope>>,
 }
 
@@ -256,6 +334,10 @@ impl Builder<'_> {
             Some(path) => at(whole, path).filter(|value| !value.is_null()).unwrap_or(&empty),
             None => whole,
         };
+        if let (Some(path), Json::Number(_) | Json::Bool(_) | Json::Array(_)) = (path, config) {
+            return Err(Error::malformed(format!("{path} is not an object with keys of its own"))
+                .help("correct the configuration"));
+        }
         let stated = config.get("model_type").and_then(Json::as_str);
         let name = include.family.as_deref().or(stated).or(include.any.as_deref());
         let Some(name) = name else {
@@ -297,6 +379,37 @@ impl Builder<'_> {
         Ok(())
     }
 
+    /// Counts work, and refuses what is more than any model takes.
+    fn step(&mut self, steps: usize) -> Result<()> {
+        self.steps = self.steps.saturating_add(steps.saturating_mul(self.cost));
+        if self.steps <= MAX_STEPS {
+            return Ok(());
+        }
+        let message = "the configuration leads to more layers and parts than any model has";
+        Err(Error::new(ErrorKind::Limit, message).help("look at its number of layers and experts, and at its lists"))
+    }
+
+    /// What the variables in the names of a row become, loop by loop.
+    fn inner(&mut self, family: &Family, line: &Line, scope: &Arc<Scope>) -> Result<Arc<[Vec<String>]>> {
+        let mut all: Vec<Vec<String>> = Vec::with_capacity(line.each.len());
+        for (name, code, text) in &line.each {
+            let value = code.value(scope).map_err(|error| failed(family, &line.row.name, text, &error))?;
+            let items = items(family, name, text, &value)?;
+            let count = items.len();
+            if self.count.saturating_add(count) > MAX_TENSORS {
+                return Err(too_many_tensors(MAX_TENSORS));
+            }
+            let counted = line.each.len() == 1 && value.kind() == ValueKind::Number;
+            let texts = || items.iter().map(Value::to_string).collect();
+            if counted {
+                let known = self.counted.entry(count).or_insert_with(|| vec![texts()].into());
+                return Ok(Arc::clone(known));
+            }
+            all.push(texts());
+        }
+        Ok(all.into())
+    }
+
     /// Parts that run through the same loop, turn by turn.
     fn parts(&mut self, family: &Family, parts: &[&Part], scope: &Arc<Scope>) -> Result<()> {
         let tables: Vec<Table> = parts.iter().map(|part| Table::new(family, part)).collect::<Result<_>>()?;
@@ -326,6 +439,7 @@ impl Builder<'_> {
         let here = Arc::new(Scope::turn(scope, &Arc::default(), variables));
         let value = code.value(&here).map_err(|error| failed(family, name, text, &error))?;
         for item in items(family, name, text, &value)? {
+            self.step(1)?;
             variables.push((name, item));
             self.turns(family, tables, scope, rest, variables)?;
             variables.pop();
@@ -334,11 +448,7 @@ impl Builder<'_> {
     }
 
     fn turn(&mut self, family: &Family, table: &Table, outer: &Arc<Scope>, variables: &[(&str, Value)]) -> Result<()> {
-        self.turns += 1;
-        if self.turns > MAX_TURNS_IN_ALL {
-            let message = format!("the configuration takes more than {MAX_TURNS_IN_ALL} turns of layers and parts");
-            return Err(Error::new(ErrorKind::Limit, message).help("look at its number of layers and experts"));
-        }
+        self.step(1)?;
         let scope = Arc::new(Scope::turn(outer, &table.lets, variables));
         if let Some((code, text)) = &table.when
             && !holds(family, "a part", text, code, &scope)?
@@ -349,6 +459,7 @@ impl Builder<'_> {
             .iter()
             .find(|(name, _)| *name == "layer")
             .and_then(|(_, value)| u32::try_from(value.clone()).ok());
+        self.step(table.lines.len())?;
         let under = Name::new(family, "", &table.part_under, &scope, &[])?.at(0, &[]);
         let gguf_under = Name::new(family, "", &table.part_gguf, &scope, &[])?.at(0, &[]);
         for line in &table.lines {
@@ -358,13 +469,12 @@ impl Builder<'_> {
                 continue;
             }
             let shape = line.shape(family, &scope)?;
-            let inner = line.inner(family, &scope)?;
+            let inner = self.inner(family, line, &scope)?;
             let count = inner.iter().map(Vec::len).fold(1, usize::saturating_mul);
             self.count = self.count.saturating_add(count);
             if self.count > MAX_TENSORS || self.tensors.len() >= MAX_ROWS {
                 let most = if self.count > MAX_TENSORS { MAX_TENSORS } else { MAX_ROWS };
-                let message = format!("the configuration asks for more than {most} tensors");
-                return Err(Error::new(ErrorKind::Limit, message).help("look at its number of layers and experts"));
+                return Err(too_many_tensors(most));
             }
             if count == 0 {
                 continue;
@@ -374,16 +484,31 @@ impl Builder<'_> {
                 name: fill(&under, &line.name)?,
                 aliases: line.aliases.iter().map(|alias| fill(&under, alias)).collect::<Result<_>>()?,
                 gguf: line.gguf.as_ref().map(|gguf| fill(&gguf_under, gguf)).transpose()?,
-                inner: inner.into(),
+                inner,
                 count,
                 shape,
                 role: line.row.role,
                 layer,
                 buffer: line.row.more.buffer,
+                flat: line.row.more.flat,
                 optional: line.optional.clone(),
             });
         }
         Ok(())
+    }
+}
+
+fn too_many_tensors(most: usize) -> Error {
+    let message = format!("the configuration asks for more than {most} tensors");
+    Error::new(ErrorKind::Limit, message).help("look at its number of layers and experts")
+}
+
+/// Entries of the longest list anywhere in a configuration.
+fn longest_list(config: &Json) -> usize {
+    match config {
+        Json::Array(list) => list.iter().map(longest_list).max().unwrap_or(0).max(list.len()),
+        Json::Object(object) => object.values().map(longest_list).max().unwrap_or(0),
+        _ => 0,
     }
 }
 
@@ -503,15 +628,6 @@ impl Line<'_> {
             shape.push(size);
         }
         Ok(shape.into())
-    }
-
-    /// What the variables of the inner loops become, loop by loop.
-    fn inner(&self, family: &Family, scope: &Arc<Scope>) -> Result<Vec<Vec<String>>> {
-        let values = self.each.iter().map(|(name, code, text)| {
-            let value = code.value(scope).map_err(|error| failed(family, &self.row.name, text, &error))?;
-            Ok(items(family, name, text, &value)?.iter().map(Value::to_string).collect())
-        });
-        values.collect()
     }
 }
 

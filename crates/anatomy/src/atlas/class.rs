@@ -1,8 +1,8 @@
 //! Classes of a family that have another head than its file describes.
 //!
 //! Every causal model of transformers comes with the same few classes beside its own (modeling_layers.py): a classifier of
-//! texts or tokens whose head is called `score`, and the bare model without any. Token classifiers of GPT-2's age call
-//! it `classifier`.
+//! texts or tokens whose head is called `score`, and the bare model without any head or prefix. Token classifiers of
+//! GPT-2's age call it `classifier`.
 
 use serde_json::Value as Json;
 
@@ -46,5 +46,16 @@ pub(super) fn fit(tensors: &mut Vec<Expected>, family: &Family, config: &Json) -
         }
         return Some(format!("the class {class} has a head of {labels} labels in place of the language model's"));
     }
+    strip_base(tensors);
     Some(format!("the class {class} has no head"))
+}
+
+/// A bare model is saved without the name that the class around it has for it, such as `model.`.
+fn strip_base(tensors: &mut [Expected]) {
+    let Some(first) = tensors.first().map(|row| row.name(0)) else { return };
+    let Some((base, _)) = first.split_once('.') else { return };
+    let base = format!("{base}.");
+    if tensors.iter().all(|row| row.name(0).starts_with(&base)) {
+        tensors.iter_mut().for_each(|row| row.strip(&base));
+    }
 }

@@ -21,6 +21,7 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     environment.add_function("least", |a: i64, b: i64| a.min(b));
     environment.add_function("most", |a: i64, b: i64| a.max(b));
     environment.add_function("primes_sum", primes_sum);
+    environment.add_function("counts_before", counts_before);
     environment
 });
 
@@ -52,6 +53,18 @@ fn primes_sum(start: i64, skip: i64, count: i64) -> Result<i64, Error> {
     let primes = (u64::from(start)..).skip(1).filter(|number| is_prime(*number));
     let taken = primes.zip(0..last).filter(|(_, number)| *number >= skip);
     i64::try_from(taken.map(|(prime, _)| prime).sum::<u64>()).map_err(|_| overflow())
+}
+
+/// For each item of a list how many before it are `wanted`: a formula that looks back at all layers for each layer would
+/// take the square of their number.
+fn counts_before(list: &Value, wanted: &Value) -> Result<Value, Error> {
+    let mut count = 0usize;
+    let counts = list.try_iter()?.map(|item| {
+        let before = count;
+        count += usize::from(item == *wanted);
+        before
+    });
+    Ok(counts.collect())
 }
 
 /// By Miller and Rabin with the bases that are exact below 3.4e12; `number` is a little above 2^32 at most.

@@ -222,6 +222,9 @@ pub struct More {
     /// May have a dimension of zero, as the library writes it for a part that the configuration sizes to nothing.
     #[serde(default)]
     pub empty: bool,
+    /// May be stored with fewer dimensions of the same product.
+    #[serde(default)]
+    pub flat: bool,
     /// Loops of this row.
     #[serde(default)]
     pub each: IndexMap<String, String>,
@@ -274,6 +277,13 @@ impl Family {
     pub fn read(name: &str, text: &str) -> Result<Self> {
         let family: Family =
             toml::from_str(text).map_err(|error| Error::malformed(format!("family {name}: {}", one_line(&error))))?;
+        Ok(Family { name: name.to_string(), ..family })
+    }
+
+    /// Reads a file of the library, which the build wrote as JSON.
+    pub(super) fn read_json(name: &str, json: &str) -> Result<Self> {
+        let family: Family =
+            serde_json::from_str(json).map_err(|error| Error::malformed(format!("family {name}: {error}")))?;
         Ok(Family { name: name.to_string(), ..family })
     }
 

@@ -57,6 +57,14 @@ pub(super) fn pattern(name: &str) -> (String, Option<u64>) {
     (out, first)
 }
 
+/// The last two words of a pattern, where neither is a number.
+fn end(pattern: &str) -> Option<String> {
+    let words: Vec<&str> = pattern.rsplit('.').take(2).collect();
+    let [last, before] = words.as_slice() else { return None };
+    let fixed = |word: &&str| !word.contains('*');
+    (fixed(last) && fixed(before)).then(|| format!("{before}.{last}"))
+}
+
 impl Atlas {
     /// The families whose files explain every one of these tensors, those that leave least unused first.
     ///
@@ -77,11 +85,17 @@ impl Atlas {
             return Vec::new();
         }
         let names: Vec<&str> = self.names().filter(|name| !name.starts_with("gguf/")).collect();
-        let families: HashMap<&str, Arc<Family>> =
-            names.par_iter().filter_map(|name| Some((*name, self.family(name).ok()?))).collect();
-        let found = names.par_iter().filter_map(|name| {
-            let unused = Matcher { families: &families }.fits(families.get(name)?, &groups, 0)?;
-            Some((unused, name.to_string()))
+        // A look at the ends of names spares most files from being parsed.
+        let ends: BTreeSet<String> = groups.keys().filter_map(|name| end(name)).collect();
+        let likely = names.par_iter().filter(|name| self.is_changed() || super::may_end(name, &ends));
+        let likely: Vec<Arc<Family>> = likely.filter_map(|name| self.family(name).ok()).collect();
+        // What is inside of another family may be any.
+        let nested = likely.iter().any(|family| !family.include.is_empty());
+        let all = names.par_iter().filter(|_| nested).filter_map(|name| self.family(name).ok());
+        let all: Vec<Arc<Family>> = all.collect();
+        let found = likely.par_iter().filter_map(|family| {
+            let unused = Matcher { atlas: self, all: &all }.fits(family, &groups, 0)?;
+            Some((unused, family.name.clone()))
         });
         let mut found: Vec<(usize, String)> = found.collect();
         found.sort();
@@ -97,7 +111,9 @@ struct Together {
 }
 
 struct Matcher<'a> {
-    families: &'a HashMap<&'a str, Arc<Family>>,
+    atlas: &'a Atlas,
+    /// Every family, where one is searched for within another.
+    all: &'a [Arc<Family>],
 }
 
 impl Matcher<'_> {
@@ -236,10 +252,10 @@ impl Matcher<'_> {
                 }
             }
         }
-        let fixed = include.family.as_deref().or(include.any.as_deref()).and_then(|name| self.families.get(name));
-        let others = self.families.values().filter(|_| include.family.is_none());
+        let fixed = include.family.as_deref().or(include.any.as_deref()).and_then(|name| self.atlas.family(name).ok());
+        let others = if include.family.is_none() { self.all } else { &[] };
         let mut best: Option<(usize, usize, BTreeSet<String>)> = None;
-        for family in fixed.into_iter().chain(others) {
+        for family in fixed.iter().chain(others) {
             // What surrounds a language model can be no such surrounding itself.
             if include.family.is_none() && !family.include.is_empty() {
                 continue;
@@ -271,7 +287,7 @@ impl Matcher<'_> {
 }
 
 /// The patterns of a row's names: loops over numbers become `*`, loops over words are written out.
-fn spellings(family: &Family, part: &Part, name: &str, aliases: &[String]) -> Vec<String> {
+pub(super) fn spellings(family: &Family, part: &Part, name: &str, aliases: &[String]) -> Vec<String> {
     let under = part.under.as_deref().unwrap_or_default();
     let mut all = Vec::new();
     for name in std::iter::once(name).chain(aliases.iter().map(String::as_str)) {

@@ -5,7 +5,8 @@ use serde_json::{Map, Value as Json};
 use crate::metadata::{Metadata, Value};
 
 /// The keys of the architecture without its name in front, nested at their dots; `tokens` is the length of the
-/// vocabulary, `type` what the file says it is (`model`, `mmproj`, `adapter`).
+/// vocabulary, `token_types` how many kinds of segments it knows, `type` what the file says it is (`model`, `mmproj`,
+/// `adapter`).
 pub(super) fn config_of(architecture: &str, metadata: &Metadata) -> Json {
     let mut config = Map::new();
     for entry in metadata.entries() {
@@ -16,6 +17,9 @@ pub(super) fn config_of(architecture: &str, metadata: &Metadata) -> Json {
     }
     if let Some(tokens) = metadata.get("tokenizer.ggml.tokens").and_then(Value::as_array) {
         config.insert("tokens".to_string(), tokens.len.into());
+    }
+    if let Some(types) = metadata.get("tokenizer.ggml.token_type_count").and_then(json) {
+        config.insert("token_types".to_string(), types);
     }
     if let Some(kind) = metadata.text("general.type") {
         config.insert("type".to_string(), kind.into());

@@ -9,10 +9,11 @@ mod expression;
 mod family;
 mod matching;
 mod metadata;
+mod nearest;
 mod scope;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use serde_json::Value as Json;
 
@@ -31,10 +32,26 @@ struct Embedded {
     model_types: &'static [&'static str],
     classes: &'static [&'static str],
     known_by: &'static [&'static str],
-    text: &'static str,
+    /// Its file, as JSON.
+    json: &'static str,
+    /// What matching looks at before a file is parsed: see `build.rs`.
+    extends: Option<&'static str>,
+    drop: &'static [&'static str],
+    parts: &'static [&'static str],
+    aliases: &'static [(&'static str, &'static str)],
+    includes: bool,
+    /// Last two words of the names of its rows; `open` where some depend on the configuration.
+    ends: &'static [&'static str],
+    open: bool,
+    /// Of parts the ends of names that every model of the family has.
+    must: &'static [(&'static str, &'static str)],
 }
 
 static EMBEDDED: &[Embedded] = include!(concat!(env!("OUT_DIR"), "/families.rs"));
+
+/// The library's families with what they take over from others; each is read once.
+static WHOLE: LazyLock<Vec<OnceLock<Arc<Family>>>> =
+    LazyLock::new(|| EMBEDDED.iter().map(|_| OnceLock::new()).collect());
 
 /// Families may build on one another this often.
 const MAX_BASES: usize = 16;
@@ -67,11 +84,19 @@ impl Atlas {
         self.added.keys().map(String::as_str).chain(embedded)
     }
 
+    /// Whether the user brought any family: others may be built on it.
+    fn is_changed(&self) -> bool {
+        !self.added.is_empty()
+    }
+
     /// A family by its name, with what it takes over from others.
     ///
     /// # Errors
     /// Where there is none, or its file is wrong.
     pub fn family(&self, name: &str) -> Result<Arc<Family>> {
+        if self.added.is_empty() {
+            return embedded(name, 0);
+        }
         let mut chain: Vec<Family> = Vec::new();
         let mut next = Some(name.to_string());
         while let Some(name) = next {
@@ -81,12 +106,9 @@ impl Atlas {
             let family = match self.added.get(&name) {
                 // A user's family may extend the library's of the same name.
                 Some(family) if chain.iter().all(|other| other.name != name) => family.clone(),
-                _ => match EMBEDDED.binary_search_by(|family| family.name.cmp(&name)) {
-                    Ok(index) => match EMBEDDED.get(index) {
-                        Some(family) => Family::read(family.name, family.text)?,
-                        None => return Err(unknown(&name)),
-                    },
-                    Err(_) => return Err(unknown(&name)),
+                _ => match place(&name).and_then(|place| EMBEDDED.get(place)) {
+                    Some(family) => Family::read_json(family.name, family.json)?,
+                    None => return Err(unknown(&name)),
                 },
             };
             next = family.extends.clone();
@@ -114,8 +136,12 @@ impl Atlas {
             |head: &Head| !head.known_by.is_empty() && head.known_by.iter().all(|key| scope::at(config, key).is_some());
         match by_class.or_else(|| self.heads().find(known)) {
             Some(head) => self.family(head.name),
-            None => Err(Error::new(ErrorKind::Unsupported, "the configuration does not say which model it is")
-                .help("add its model_type")),
+            None => {
+                let like = self.like("", config, false);
+                let like = if like.is_empty() { like } else { format!("; {like}") };
+                Err(Error::new(ErrorKind::Unsupported, "the configuration does not say which model it is")
+                    .help(format!("add its model_type{like}")))
+            }
         }
     }
 
@@ -127,24 +153,19 @@ impl Atlas {
         let found = typed.iter().find(fits).or_else(|| typed.iter().find(|head| head.name == model_type));
         match found.or(typed.first()) {
             Some(head) => self.family(head.name),
-            None => Err(self.unknown_type(model_type, class)),
+            None => Err(self.unknown_type(model_type, class, config)),
         }
     }
 
-    /// A `model_type` that no family has, with what may have been meant.
-    fn unknown_type(&self, model_type: &str, class: &str) -> Error {
-        let heads: Vec<Head> = self.heads().collect();
-        let by_class = heads.iter().find(|head| head.classes.contains(&class));
-        let near = nearest(model_type, heads.iter().flat_map(|head| head.model_types.iter().copied()));
-        let help = match (by_class, near) {
-            (Some(head), _) => {
+    /// A `model_type` that no family has, with what is nearest.
+    fn unknown_type(&self, model_type: &str, class: &str, config: &Json) -> Error {
+        let by_class = self.heads().find(|head| head.classes.contains(&class));
+        let help = match by_class {
+            Some(head) => {
                 let name = head.name;
                 format!("its class {class} is that of family {name}: if it is one, try --set model_type={name}")
             }
-            (None, Some(near)) => {
-                format!("the nearest by name is `{near}`; see docs/families.md for all, or add one with --atlas")
-            }
-            (None, None) => "see docs/families.md for all, or describe it in a file and name it with --atlas".into(),
+            None => help(&self.like(model_type, config, false)),
         };
         let shown: String = model_type.chars().take(60).collect();
         Error::new(ErrorKind::Unsupported, format!("the model family `{shown}` is not known")).help(help)
@@ -168,8 +189,13 @@ impl Atlas {
             return Err(Error::new(ErrorKind::Unsupported, "the GGUF does not name its architecture")
                 .help("its key general.architecture is missing"));
         };
-        let family = self.family(&format!("gguf/{architecture}")).map_err(|_| unknown(architecture))?;
-        Ok((family, metadata::config_of(architecture, metadata)))
+        let config = metadata::config_of(architecture, metadata);
+        let family = self.family(&format!("gguf/{architecture}")).map_err(|_| {
+            let shown: String = architecture.chars().take(60).collect();
+            Error::new(ErrorKind::Unsupported, format!("the GGUF architecture `{shown}` is not known"))
+                .help(help(&self.like(architecture, &config, true)))
+        })?;
+        Ok((family, config))
     }
 
     /// Everything that follows from the metadata of a GGUF.
@@ -178,7 +204,9 @@ impl Atlas {
     /// As [`Atlas::of_gguf`], and where the metadata make no sense.
     pub fn blueprint_of_gguf(&self, metadata: &Metadata) -> Result<Blueprint> {
         let (family, config) = self.of_gguf(metadata)?;
-        blueprint::build(self, &family, &config)
+        let mut blueprint = blueprint::build(self, &family, &config)?;
+        blueprint.drop_leading_ones();
+        Ok(blueprint)
     }
 
     fn heads(&self) -> impl Iterator<Item = Head<'_>> {
@@ -201,6 +229,71 @@ impl Atlas {
     }
 }
 
+/// Whether a family of the library may have written a model whose names end so. `true` is no promise.
+fn may_end(name: &str, held: &std::collections::BTreeSet<String>) -> bool {
+    let mut chain: Vec<&Embedded> = Vec::new();
+    let mut next = Some(name);
+    while let Some(file) = next.and_then(|name| EMBEDDED.get(place(name)?)) {
+        if chain.len() > MAX_BASES {
+            return true;
+        }
+        chain.push(file);
+        next = file.extends;
+    }
+    // What stands before the last word may be written in another way.
+    let last = |prefix: &str| prefix.trim_end_matches('.').rsplit('.').next().unwrap_or_default().to_string();
+    let aliases: Vec<(String, String)> =
+        chain.iter().flat_map(|file| file.aliases).map(|(from, to)| (last(from), last(to))).collect();
+    let first = |end: &str| end.split('.').next().unwrap_or_default().to_string();
+    let without = |held: &String| {
+        let known = chain.iter().any(|file| file.ends.binary_search(&held.as_str()).is_ok());
+        !known && aliases.iter().all(|(_, to)| *to != first(held))
+    };
+    if chain.iter().all(|file| !file.includes && !file.open) && held.iter().any(without) {
+        return false;
+    }
+    let mut changed: Vec<&str> = Vec::new();
+    for (place, file) in chain.iter().enumerate() {
+        // Only parts that stand as this file has them: neither laid over another file's nor covered by one.
+        let bases = chain.get(place + 1..).unwrap_or_default();
+        let own = |part: &str| !changed.contains(&part) && bases.iter().all(|base| !base.parts.contains(&part));
+        let due = file.must.iter().filter(|(part, _)| own(part));
+        for (_, end) in due {
+            if !held.contains(*end) && aliases.iter().all(|(from, _)| *from != first(end)) {
+                return false;
+            }
+        }
+        changed.extend(file.parts.iter().chain(file.drop));
+    }
+    true
+}
+
+/// Where a family of the library is listed.
+fn place(name: &str) -> Option<usize> {
+    EMBEDDED.binary_search_by(|family| family.name.cmp(name)).ok()
+}
+
+/// A family of the library, with what it takes over from others.
+fn embedded(name: &str, bases: usize) -> Result<Arc<Family>> {
+    let found = place(name).and_then(|place| Some((EMBEDDED.get(place)?, WHOLE.get(place)?)));
+    let Some((file, whole)) = found else { return Err(unknown(name)) };
+    if let Some(family) = whole.get() {
+        return Ok(Arc::clone(family));
+    }
+    if bases > MAX_BASES {
+        return Err(Error::malformed(format!("family {name} extends itself")));
+    }
+    let family = Family::read_json(file.name, file.json)?;
+    let family = match &family.extends {
+        Some(base) => {
+            let base = embedded(base, bases + 1)?;
+            family.over(&base)
+        }
+        None => family,
+    };
+    Ok(Arc::clone(whole.get_or_init(|| Arc::new(family))))
+}
+
 /// By what a configuration finds a family.
 struct Head<'a> {
     name: &'a str,
@@ -214,8 +307,13 @@ fn class_of(config: &Json) -> &str {
 }
 
 fn unknown(name: &str) -> Error {
-    Error::new(ErrorKind::Unsupported, format!("the model family `{name}` is not known"))
-        .help("see docs/families.md for those that are, or describe it in a file and name it with --atlas")
+    Error::new(ErrorKind::Unsupported, format!("the model family `{name}` is not known")).help(help(""))
+}
+
+/// What can be done about an unknown family, after what it is like.
+fn help(like: &str) -> String {
+    let help = "see docs/families.md for all families, or describe this one in a file and name it with --atlas";
+    if like.is_empty() { help.to_string() } else { format!("{like}; {help}") }
 }
 
 /// Of some words the one that was probably meant; `None` where none is near.

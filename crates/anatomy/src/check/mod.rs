@@ -1,7 +1,6 @@
 //! Is a model whole and consistent? Everything that its files say of each other is compared.
 
 mod index;
-mod listed;
 mod structure;
 
 use crate::analysis::{Analysis, norms_missing};
@@ -21,7 +20,7 @@ pub struct Check {
     pub family: Option<String>,
     /// Why they were compared with none.
     pub not_compared: Option<String>,
-    /// Tensors that the blueprint explains, or names of the index.
+    /// Tensors and names of the index that the blueprint explains, with what is stored beside them.
     pub explained: usize,
     /// How many names the index lists, where shards are missing and it was the names that were compared.
     pub listed: Option<usize>,

@@ -4,27 +4,30 @@
 //! difference is one finding, not one for each tensor; a missing tensor beside an unknown one of its shape is a renamed
 //! one. What checkpoints carry beside their weights (scales, rotary tables, masks, next-token-prediction layers, a tied
 //! head stored again) is understood.
+//!
+//! Of a shard that is missing, the index still tells the names: they are compared like the others, without a shape.
 
 use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use serde_json::Value as Json;
 
 use super::Check;
-use crate::analysis::{Analysis, NORM_MISSING, Row};
+use crate::analysis::{Analysis, NORM_MISSING};
 use crate::atlas::{Atlas, Blueprint, Expected, with_value};
 use crate::dtype::Class;
 use crate::error::{ErrorKind, Result};
 use crate::finding::{Finding, Findings, Rule, Severity};
 use crate::model::Model;
-use crate::names::{Role, Stack};
+use crate::names::{self, Part, Role, Stack};
+use crate::tensor::elements;
 
-pub(super) static TENSOR_MISSING: Rule = Rule {
+static TENSOR_MISSING: Rule = Rule {
     name: "tensor-missing",
     severity: Severity::Error,
     why: "The configuration asks for a tensor that no file holds. Loaders stop, or initialise it at random and say so \
           in a line that is easily missed.",
     help: "fetch the model again, or use the configuration that belongs to these weights",
 };
-pub(super) static TENSOR_UNEXPECTED: Rule = Rule {
+static TENSOR_UNEXPECTED: Rule = Rule {
     name: "tensor-unexpected",
     severity: Severity::Error,
     why: "A tensor follows from no number of the configuration, and is none of the things that checkpoints are known to \
@@ -64,14 +67,14 @@ static CONFIG_NUMBER_WRONG: Rule = Rule {
           or build the model that the configuration describes and leave weights unused.",
     help: "fetch configuration and weights from the same place and revision, or correct the number",
 };
-pub(super) static HEAD_STORED_AGAIN: Rule = Rule {
+static HEAD_STORED_AGAIN: Rule = Rule {
     name: "head-stored-again",
     severity: Severity::Note,
     why: "The configuration says that the output head is the token embedding, and the file holds a head all the same. \
           Loaders ignore it; it takes room.",
     help: "nothing to do; saving the model again leaves it out",
 };
-pub(super) static TABLES_STORED: Rule = Rule {
+static TABLES_STORED: Rule = Rule {
     name: "tables-stored",
     severity: Severity::Note,
     why: "The files hold tables that loaders compute themselves (rotary frequencies, causal masks, position ids), as \
@@ -115,8 +118,7 @@ const MOST_TRIED: usize = 20_000_000;
 /// Compares, and adds what was found.
 pub(super) fn check(analysis: &Analysis, atlas: &Atlas, check: &mut Check) {
     let model = analysis.model;
-    // Of shards that are missing, the index still tells the names.
-    let listed = if model.is_incomplete() { super::listed::names(model) } else { Vec::new() };
+    let listed = if model.is_incomplete() { model.listed_names() } else { Vec::new() };
     if analysis.rows.is_empty() && listed.is_empty() {
         check.not_compared = Some("there are no tensors to compare".to_string());
         return;
@@ -133,7 +135,12 @@ pub(super) fn check(analysis: &Analysis, atlas: &Atlas, check: &mut Check) {
         Ok(blueprint) => blueprint,
         Err(error) if error.kind() == ErrorKind::Unsupported => {
             check.not_compared = Some(error.message().to_string());
-            check.findings.push(Finding::new(&FAMILY_UNKNOWN, error.message()));
+            let names = analysis.rows.iter().filter(|row| row.part.stack != Stack::Training);
+            let names = names.map(|row| row.tensor.name.as_str()).chain(listed.iter().map(String::as_str));
+            let like = atlas.like_names(names, model.gguf().is_some());
+            let words: Vec<&str> =
+                [Some(error.message()), error.remedy(), like.as_deref()].into_iter().flatten().collect();
+            check.findings.push(Finding::new(&FAMILY_UNKNOWN, words.join("; ")));
             return;
         }
         Err(error) => {
@@ -143,22 +150,16 @@ pub(super) fn check(analysis: &Analysis, atlas: &Atlas, check: &mut Check) {
         }
     };
     check.family = Some(blueprint.family.clone());
+    check.listed = (!listed.is_empty()).then_some(listed.len());
     let mut findings = Findings::new();
-    if !listed.is_empty() {
-        check.listed = Some(listed.len());
-        check.explained = super::listed::compare(&blueprint, &listed, &mut findings);
-    }
-    if analysis.rows.is_empty() {
-        check.findings.extend(findings.finish());
-        return;
-    }
-    let mut held = Held::new(analysis);
+    let mut held = Held::new(analysis, &listed);
     if let Some((message, renamed)) = prefixed(&blueprint, &held) {
         held.names = renamed;
         findings.push(Finding::new(&NAMES_PREFIXED, message));
     }
-    // Of a file that was cut, what is missing has been said.
-    let partly = model.is_incomplete() || check.findings.iter().any(|finding| finding.rule.means_cut());
+    // What is missing from a file that was cut, or from a shard that no index lists, has been said.
+    let cut = check.findings.iter().any(|finding| finding.rule.means_cut());
+    let partly = listed.is_empty() && (cut || model.is_incomplete());
     let mut differences = compare(&blueprint, &held, partly);
     if differences.are_many()
         && let Some((finding, rest)) = one_number(model, atlas, &blueprint, &held, &differences, partly)
@@ -166,12 +167,7 @@ pub(super) fn check(analysis: &Analysis, atlas: &Atlas, check: &mut Check) {
         findings.push(finding);
         differences = rest;
     }
-    if listed.is_empty() {
-        check.explained = differences.explained;
-    } else {
-        // Told already, for all shards.
-        differences.extra.clear();
-    }
+    check.explained = differences.explained;
     tell(&differences, &held, &mut findings);
     check.findings.extend(findings.finish());
 }
@@ -181,7 +177,11 @@ fn blueprint(model: &Model, change: Option<(&str, &Json)>, atlas: &Atlas) -> Opt
     if let Some(file) = model.gguf() {
         let metadata = &file.container.metadata;
         return match change {
-            None => Some(atlas.blueprint_of_gguf(metadata)),
+            None => Some(atlas.blueprint_of_gguf(metadata).map(|mut blueprint| {
+                let tensors = model.files.iter().flat_map(|file| &file.container.tensors);
+                blueprint.divide(metadata, tensors.map(|tensor| tensor.name.as_str()));
+                blueprint
+            })),
             Some(_) => None,
         };
     }
@@ -191,15 +191,29 @@ fn blueprint(model: &Model, change: Option<(&str, &Json)>, atlas: &Atlas) -> Opt
     Some(atlas.blueprint(&config))
 }
 
-/// The tensors that are there, by name.
+/// A tensor that is there, or the name of one that is in a missing shard.
+struct Entry<'m> {
+    name: &'m str,
+    /// Dimensions of the numbers that it stands for, where they are known.
+    shape: Option<&'m [u64]>,
+    part: Part,
+    /// Scales and the like, which stand for no numbers of their own.
+    side: bool,
+    /// Whole numbers that are no packed weight.
+    table: bool,
+    /// Only an index tells of it.
+    listed: bool,
+}
+
+/// What is there.
 struct Held<'m> {
-    rows: &'m [Row<'m>],
-    /// Names, and for packed weights the name of what they stand for, with the index of the row.
+    entries: Vec<Entry<'m>>,
+    /// Names, and for packed weights the name of what they stand for, with the index of the entry.
     names: HashMap<String, usize>,
 }
 
 /// Words that end the name of a packed weight, and what ends the name of what it stands for.
-pub(super) const PACKED: [(&str, &str); 8] = [
+const PACKED: [(&str, &str); 8] = [
     (".qweight", ".weight"),
     (".weight_packed", ".weight"),
     (".weight_quantized", ".weight"),
@@ -211,27 +225,64 @@ pub(super) const PACKED: [(&str, &str); 8] = [
 ];
 
 impl<'m> Held<'m> {
-    fn new(analysis: &'m Analysis) -> Self {
-        let mut names = HashMap::with_capacity(analysis.rows.len());
-        for (index, row) in analysis.rows.iter().enumerate() {
+    fn new(analysis: &'m Analysis, listed: &'m [String]) -> Self {
+        let mut names = HashMap::with_capacity(analysis.rows.len() + listed.len());
+        let mut entries = Vec::with_capacity(analysis.rows.len() + listed.len());
+        let mut add = |entry: Entry<'m>, packed: bool| {
+            let index = entries.len();
+            let plain = |(end, plain): &(&str, &str)| Some(format!("{}{plain}", entry.name.strip_suffix(end)?));
+            if let Some(plain) = PACKED.iter().find_map(plain).filter(|_| packed) {
+                names.entry(plain).or_insert(index);
+            }
+            names.insert(entry.name.to_string(), index);
+            entries.push(entry);
+        };
+        let mut read: HashSet<&str> = HashSet::new();
+        for row in &analysis.rows {
             let name = row.tensor.name.as_str();
+            if !listed.is_empty() {
+                read.insert(name);
+            }
             if row.part.stack == Stack::Training {
                 continue;
             }
-            if row.logical.scheme.is_some() && !row.logical.side {
-                let plain = PACKED.iter().find_map(|(end, plain)| Some(format!("{}{plain}", name.strip_suffix(end)?)));
-                if let Some(plain) = plain {
-                    names.entry(plain).or_insert(index);
-                }
-            }
-            names.insert(name.to_string(), index);
+            let packed = row.logical.scheme.is_some();
+            let entry = Entry {
+                name,
+                // A packed weight whose shape is not known stands for what was asked for.
+                shape: (!packed || row.logical.shape.is_some()).then(|| row.logical_shape()),
+                part: row.part,
+                side: row.logical.side,
+                table: row.tensor.dtype.class() != Class::Float && !packed,
+                listed: false,
+            };
+            add(entry, packed && !row.logical.side);
         }
-        Held { rows: &analysis.rows, names }
+        let listed: Vec<&str> = listed.iter().map(String::as_str).filter(|name| !read.contains(name)).collect();
+        for (name, part) in listed.iter().zip(names::parse_all(listed.iter().copied())) {
+            if part.stack != Stack::Training {
+                add(Entry { name, shape: None, part, side: false, table: false, listed: true }, true);
+            }
+        }
+        Held { entries, names }
     }
 
-    fn row(&self, name: &str) -> Option<(usize, &'m Row<'m>)> {
+    fn entry(&self, name: &str) -> Option<(usize, &Entry<'m>)> {
         let index = *self.names.get(name)?;
-        Some((index, self.rows.get(index)?))
+        Some((index, self.entries.get(index)?))
+    }
+
+    fn name(&self, index: usize) -> &'m str {
+        self.entries.get(index).map(|entry| entry.name).unwrap_or_default()
+    }
+
+    /// Whether a name is that of a scale, a zero point or an order beside a weight that follows from the configuration.
+    fn is_beside(&self, name: &str, used: &HashSet<usize>) -> bool {
+        let Some((stem, last)) = name.rsplit_once('.') else { return false };
+        let side = crate::packing::is_side_word(last) || last.starts_with("bitsandbytes__");
+        let stem = stem.strip_suffix(".quant_state").unwrap_or(stem);
+        let of = |name: &str| self.names.get(name).is_some_and(|index| used.contains(index));
+        side && (of(stem) || of(&format!("{stem}.weight")))
     }
 }
 
@@ -240,14 +291,15 @@ impl<'m> Held<'m> {
 struct Differences<'b> {
     /// Name and shape.
     missing: Vec<(String, &'b Expected)>,
-    /// Index of the row, and what was expected.
+    /// Index of the entry, and what was expected.
     shapes: Vec<(usize, &'b Expected)>,
-    /// Indices of rows that nothing explains.
+    /// Indices of entries that nothing explains.
     extra: Vec<usize>,
-    /// Indices of rows that are understood, but worth a word.
+    /// Indices of entries that are understood, but worth a word.
     tables: Vec<usize>,
     head: Option<usize>,
     padded: Vec<(usize, u64)>,
+    /// Entries that follow from the configuration, and what is stored beside them.
     explained: usize,
 }
 
@@ -265,15 +317,15 @@ impl Differences<'_> {
 /// `partly`: files are missing, so absent tensors are no news.
 fn compare<'b>(blueprint: &'b Blueprint, held: &Held, partly: bool) -> Differences<'b> {
     let mut out = Differences::default();
-    let mut used: HashSet<usize> = HashSet::with_capacity(held.rows.len());
+    let mut used: HashSet<usize> = HashSet::with_capacity(held.entries.len());
     for row in &blueprint.tensors {
         for number in 0..row.count {
             let name = row.name(number);
-            let mut found = held.row(&name);
+            let mut found = held.entry(&name);
             if found.is_none() {
-                found = row.aliases(number).iter().find_map(|alias| held.row(alias));
+                found = row.aliases(number).iter().find_map(|alias| held.entry(alias));
             }
-            let Some((index, actual)) = found else {
+            let Some((index, entry)) = found else {
                 // A tensor without elements is not missed by anyone.
                 if row.optional.is_none() && !partly && !row.shape.contains(&0) {
                     out.missing.push((name, row));
@@ -281,39 +333,51 @@ fn compare<'b>(blueprint: &'b Blueprint, held: &Held, partly: bool) -> Differenc
                 continue;
             };
             used.insert(index);
-            let shape = actual.logical_shape();
-            // A packed weight whose shape is not known stands for what was asked for.
-            let unknown = actual.logical.scheme.is_some() && actual.logical.shape.is_none();
-            if *shape == *row.shape || unknown || squeezed(shape) == squeezed(&row.shape) {
-                out.explained += 1;
-            } else if let Some(rows) = padding(row, shape) {
-                out.explained += 1;
-                out.padded.push((index, rows));
-            } else {
-                out.shapes.push((index, row));
+            let flat = |shape: &[u64]| {
+                row.flat && shape.len() < row.shape.len() && elements(shape) == elements(&row.shape)
+            };
+            match entry.shape {
+                None => out.explained += 1,
+                Some(shape)
+                    if *shape == *row.shape || flat(shape) || squeezed(shape) == squeezed(&row.shape) =>
+                {
+                    out.explained += 1;
+                }
+                Some(shape) => match padding(row, shape) {
+                    Some(rows) => {
+                        out.explained += 1;
+                        out.padded.push((index, rows));
+                    }
+                    None => out.shapes.push((index, row)),
+                },
             }
         }
     }
     let embedding = blueprint.tensors.iter().find(|row| row.role == Role::Embedding && row.shape.len() == 2);
-    for (index, row) in held.rows.iter().enumerate() {
-        if used.contains(&index) || row.part.stack == Stack::Training {
+    for (index, entry) in held.entries.iter().enumerate() {
+        if used.contains(&index) {
             continue;
         }
-        let table = row.part.buffer || (row.tensor.dtype.class() != Class::Float && row.logical.scheme.is_none());
-        let name = row.tensor.name.as_str();
+        let Entry { name, shape, part, .. } = entry;
         match () {
-            () if row.part.buffer => out.tables.push(index),
-            () if row.logical.side || row.part.stack == Stack::NextToken || row.part.role == Role::Adapter => {}
-            () if table => out.tables.push(index),
-            () if row.part.role == Role::Head
-                && embedding.is_some_and(|embedding| *embedding.shape == *row.logical_shape()) =>
+            () if part.buffer => out.tables.push(index),
+            () if entry.side || (entry.listed && held.is_beside(name, &used)) => out.explained += 1,
+            () if part.stack == Stack::NextToken || part.role == Role::Adapter => {}
+            () if entry.table => out.tables.push(index),
+            () if part.role == Role::Head
+                && shape.map_or(name.ends_with("lm_head.weight"), |shape| {
+                    embedding.is_some_and(|embedding| *embedding.shape == *shape)
+                }) =>
             {
                 out.head = Some(index);
             }
             // GPTQ gives every layer that it packs a bias.
             () if name
                 .strip_suffix(".bias")
-                .is_some_and(|base| held.names.contains_key(&format!("{base}.qweight"))) => {}
+                .is_some_and(|base| held.names.contains_key(&format!("{base}.qweight"))) =>
+            {
+                out.explained += 1;
+            }
             () => out.extra.push(index),
         }
     }
@@ -392,25 +456,21 @@ fn one_number<'b>(
     let mut sizes: Vec<u64> = Vec::new();
     let mut ratios: Vec<(u64, u64)> = Vec::new();
     for (index, expected) in &before.shapes {
-        let Some(row) = held.rows.get(*index) else { continue };
-        for (actual, wanted) in row.logical_shape().iter().zip(expected.shape.iter()) {
+        let shape = held.entries.get(*index).and_then(|entry| entry.shape).unwrap_or_default();
+        for (actual, wanted) in shape.iter().zip(expected.shape.iter()) {
             if actual != wanted {
                 sizes.push(*actual);
                 ratios.push((*actual, *wanted));
             }
         }
     }
-    let most = |number: &dyn Fn(&Row) -> Option<u32>| held.rows.iter().filter_map(number).max();
-    let main =
-        |row: &Row| row.part.layer.filter(|_| matches!(row.part.stack, Stack::Main | Stack::Encoder | Stack::Vision));
+    let most =
+        |number: &dyn Fn(&Part) -> Option<u32>| held.entries.iter().filter_map(|entry| number(&entry.part)).max();
+    let main = |part: &Part| part.layer.filter(|_| matches!(part.stack, Stack::Main | Stack::Encoder | Stack::Vision));
     sizes.extend(most(&main).map(|layer| u64::from(layer) + 1));
-    sizes.extend(most(&|row| row.part.expert).map(|expert| u64::from(expert) + 1));
-    sizes.extend(
-        held.rows
-            .iter()
-            .filter(|row| row.part.role == Role::Router)
-            .filter_map(|row| row.logical_shape().first().copied()),
-    );
+    sizes.extend(most(&|part| part.expert).map(|expert| u64::from(expert) + 1));
+    let routers = held.entries.iter().filter(|entry| entry.part.role == Role::Router);
+    sizes.extend(routers.filter_map(|entry| entry.shape?.first().copied()));
     sizes.sort_unstable();
     sizes.dedup();
     ratios.sort_unstable();
@@ -464,14 +524,14 @@ fn one_number<'b>(
     let rest = Differences {
         tables: before.tables.clone(),
         head: before.head,
-        explained: held.rows.len(),
+        explained: held.entries.len(),
         ..Differences::default()
     };
     Some((finding, rest))
 }
 
 /// Whether a missing tensor is a norm, be it one of a tower.
-pub(super) fn is_norm(name: &str, row: &Expected) -> bool {
+fn is_norm(name: &str, row: &Expected) -> bool {
     row.role == Role::Norm
         || (row.shape.len() == 1 && name.rsplit('.').nth(1).is_some_and(|word| word.contains("norm")))
 }
@@ -479,24 +539,25 @@ pub(super) fn is_norm(name: &str, row: &Expected) -> bool {
 /// Differences as findings, the worst first.
 fn tell(differences: &Differences, held: &Held, findings: &mut Findings) {
     let mut extra: Vec<usize> = differences.extra.clone();
-    let name = |index: usize| held.rows.get(index).map(|row| row.tensor.name.as_str()).unwrap_or_default();
+    let name = |index: usize| held.name(index);
+    let shape_of = |index: usize| held.entries.get(index).and_then(|entry| entry.shape);
     let mut missing: Vec<&(String, &Expected)> = differences.missing.iter().collect();
     missing.sort_by_key(|(wanted, row)| !is_norm(wanted, row));
     let mut absent = Vec::new();
     for (wanted, row) in missing {
-        let same_shape =
-            |index: &usize| held.rows.get(*index).is_some_and(|other| *other.logical_shape() == *row.shape);
-        let alike: Vec<&str> =
-            extra.iter().filter(|index| same_shape(index)).take(1000).map(|index| name(*index)).collect();
+        let same_shape = |index: &usize| shape_of(*index).is_none_or(|shape| *shape == *row.shape);
+        let alike: Vec<usize> = extra.iter().copied().filter(same_shape).take(1000).collect();
         let best = match alike.as_slice() {
             [] => None,
-            [one] if extra.len() == 1 => Some(*one),
-            _ => crate::atlas::nearest(wanted, alike.iter().copied()),
+            [one] if extra.len() == 1 && shape_of(*one).is_some() => Some(name(*one)),
+            _ => crate::atlas::nearest(wanted, alike.iter().map(|index| name(*index))),
         };
         match best.and_then(|best| extra.iter().position(|index| name(*index) == best)) {
             Some(place) => {
-                let found = name(extra.remove(place)).to_string();
-                let message = format!("{wanted} is missing, and {found}, which nothing asks for, has its shape");
+                let index = extra.remove(place);
+                let found = name(index).to_string();
+                let alike = if shape_of(index).is_some() { "has its shape" } else { "has a name like it" };
+                let message = format!("{wanted} is missing, and {found}, which nothing asks for, {alike}");
                 findings.push(Finding::new(&TENSOR_RENAMED, message).tensor(found));
             }
             None => absent.push((wanted, row)),
@@ -511,20 +572,18 @@ fn tell(differences: &Differences, held: &Held, findings: &mut Findings) {
         findings.push(Finding::new(rule, message).tensor(wanted.as_str()));
     }
     for (index, expected) in &differences.shapes {
-        let Some(row) = held.rows.get(*index) else { continue };
-        let shape = row.logical_shape();
+        let Some(shape) = shape_of(*index) else { continue };
         let mut sorted = (shape.to_vec(), expected.shape.to_vec());
         sorted.0.sort_unstable();
         sorted.1.sort_unstable();
         let transposed = if sorted.0 == sorted.1 { ": it was transposed" } else { "" };
-        let message = format!("{} is {shape:?}, not {:?}{transposed}", row.tensor.name, expected.shape);
-        findings.push(Finding::new(&TENSOR_SHAPE, message).tensor(row.tensor.name.as_str()));
+        let message = format!("{} is {shape:?}, not {:?}{transposed}", name(*index), expected.shape);
+        findings.push(Finding::new(&TENSOR_SHAPE, message).tensor(name(*index)));
     }
     for index in extra {
-        let Some(row) = held.rows.get(index) else { continue };
-        let message =
-            format!("{} {:?} follows from nothing in the configuration", row.tensor.name, row.logical_shape());
-        findings.push(Finding::new(&TENSOR_UNEXPECTED, message).tensor(row.tensor.name.as_str()));
+        let shape = shape_of(index).map(|shape| format!(" {shape:?}")).unwrap_or_default();
+        let message = format!("{}{shape} follows from nothing in the configuration", name(index));
+        findings.push(Finding::new(&TENSOR_UNEXPECTED, message).tensor(name(index)));
     }
     if let Some(index) = differences.head {
         let message = format!("{} is stored, though the head is the embedding", name(index));

@@ -113,6 +113,11 @@ struct Side {
 const SIZES: [DType; 6] = [DType::F32, DType::BF16, DType::F8_E4M3, DType::Q8_0, DType::Q4_K, DType::Q4_0];
 
 impl Blueprint {
+    /// Sizes, and what each layer keeps.
+    pub fn architecture(&self) -> &Architecture {
+        &self.architecture
+    }
+
     /// Reads the architecture off a blueprint as if its tensors were a file's.
     ///
     /// `dtype` is the type in which the numbers are counted in bytes.
@@ -180,7 +185,7 @@ impl Blueprint {
             source: source.to_string(),
             family,
             title,
-            parameters: Parameters { total, active, buffers, by_role },
+            parameters: Parameters::new(total, active, buffers, by_role),
             kv_cache,
             meaning,
             architecture,

@@ -26,6 +26,30 @@ pub(super) struct Parameters {
     /// Of the total, numbers that are stored but not learned (rotary tables, masks, router biases).
     pub(super) buffers: u64,
     pub(super) by_role: ByRole,
+    /// Shares of the total, as rules of thumb split it.
+    pub(super) shares: Shares,
+}
+
+/// Shares of the total in the feed-forward networks (experts included), in attention, and in embedding and head.
+#[derive(Debug, Serialize)]
+pub(super) struct Shares {
+    feed_forward: f64,
+    attention: f64,
+    embedding_and_head: f64,
+}
+
+impl Shares {
+    fn of(by_role: &ByRole, total: u64) -> Self {
+        let share = |roles: &[Role]| {
+            let sum: u64 = by_role.0.iter().filter(|(role, _)| roles.contains(role)).map(|(_, n)| n).sum();
+            if total == 0 { 0.0 } else { sum as f64 / total as f64 }
+        };
+        Shares {
+            feed_forward: share(&[Role::FeedForward, Role::Experts, Role::SharedExperts, Role::Router]),
+            attention: share(&[Role::Attention]),
+            embedding_and_head: share(&[Role::Embedding, Role::Head]),
+        }
+    }
 }
 
 /// Parameters of each role, in the order of [`Role::ALL`].
@@ -43,6 +67,11 @@ impl Serialize for ByRole {
 }
 
 impl Parameters {
+    pub(super) fn new(total: u64, active: Option<u64>, buffers: u64, by_role: ByRole) -> Self {
+        let shares = Shares::of(&by_role, total);
+        Parameters { total, active, buffers, by_role, shares }
+    }
+
     /// The total, and a bar for each role.
     pub(super) fn text(&self, page: &mut Page) {
         let total = self.total;
@@ -66,20 +95,16 @@ impl Parameters {
             let share = percent(*count, total);
             page.row(&format!("{name:<15}{bar} {share:>9} {:>9}", parameters(*count)));
         }
-        let share = |roles: &[Role]| {
-            let sum: u64 = self.by_role.0.iter().filter(|(role, _)| roles.contains(role)).map(|(_, n)| n).sum();
-            sum as f64 * 100.0 / total as f64
-        };
-        let feed_forward = share(&[Role::FeedForward, Role::Experts, Role::SharedExperts, Role::Router]);
-        let attention = share(&[Role::Attention]);
+        let Shares { feed_forward, attention, .. } = self.shares;
         if feed_forward > 0.0 && attention > 0.0 {
-            let off = |own: f64, rule: f64| match own - rule {
+            let off = |own: f64, rule: f64| match own * 100.0 - rule {
                 off if off.abs() < 1.0 => "as here".to_string(),
                 off if off > 0.0 => format!("here {off:.0} points more"),
                 off => format!("here {:.0} points less", -off),
             };
             let text = format!(
-                "rule of thumb: feed-forward 65 % ({}), attention 28 % ({})",
+                "rule of thumb: feed-forward 65 % ({}), attention 28 % ({}); in truth Llama-3.1-8B has 70.2 %, 16.7 %, and \
+                 13.1 % in embedding and head",
                 off(feed_forward, 65.0),
                 off(attention, 28.0)
             );
@@ -128,16 +153,23 @@ impl Meaning {
                 let _ = write!(line, ", {turns} of them within {} of training", thousands(context));
             }
             page.more("{}", &line);
-            let mut line = format!("base alone suits about {} tokens", tokens(rope.base_suggests as f64));
+            let whose = if rope.default_base { " (the class's own, none is stated)" } else { "" };
+            let base = number(rope.base);
+            let suits = tokens(rope.base_suggests as f64);
+            let mut line = format!("base {base}{whose} alone suits about {suits} tokens");
             if let (Some(scaled), Some(claimed)) = (rope.scaled_context, rope.claimed_context) {
                 let _ = write!(line, "; scaled {}, claimed {}", thousands(scaled), thousands(claimed));
             }
+            if let Some(factor) = rope.attention_factor {
+                let _ = write!(line, "; sines and cosines times {factor:.3}");
+            }
             page.more(&paint(DIM, "{}"), &line);
         }
-        if let Some(Sharing { parameters: Some(own), parameters_full: Some(full), .. }) = &self.sharing
+        if let Some(Sharing { parameters: Some(own), parameters_full: Some(full), latent_layers, .. }) = &self.sharing
             && full > own
         {
-            let text = format!("sharing heads saves {} parameters as well", parameters(full - own));
+            let what = if *latent_layers > 0 { "the latent" } else { "sharing heads" };
+            let text = format!("{what} saves {} parameters as well", parameters(full - own));
             page.more("{}", &text);
         }
         if let Some(known) = &self.known_model {
@@ -194,13 +226,14 @@ pub(super) fn build(architecture: &Architecture, kv_cache: &KvCache, page: &mut 
                 _ => count(heads, "head", "heads"),
             });
         } else if !attention.head_dim_candidates.is_empty() {
-            let candidates: Vec<String> = attention
-                .head_dim_candidates
-                .iter()
-                .zip(&attention.query_heads_candidates)
-                .map(|(size, heads)| format!("{heads} × {size}"))
-                .collect();
-            words.push(format!("heads × size one of {}", candidates.join(", ")));
+            let all = attention.head_dim_candidates.iter().zip(&attention.query_heads_candidates);
+            // Sizes that models use come first; the others are possible all the same.
+            let (mut shown, others): (Vec<_>, Vec<_>) = all.partition(|(size, _)| **size >= 32 && *size % 16 == 0);
+            shown.extend(others);
+            let candidates: Vec<String> =
+                shown.iter().take(8).map(|(size, heads)| format!("{heads} × {size}")).collect();
+            let more = if shown.len() > 8 { format!(" and {} more", shown.len() - 8) } else { String::new() };
+            words.push(format!("heads × size one of {}{more}", candidates.join(", ")));
         }
         if let Some(size) = attention.head_dim {
             words.push(format!("of {size}"));

@@ -98,6 +98,7 @@ impl Inspect {
         let (mut architecture, (missing, budget)) =
             rayon::join(|| architecture::read(&evidence), || (norms_missing(analysis), Budget::of(model)));
         if architecture.family.is_none() && model.config.is_none() && !model.is_incomplete() {
+            architecture.settle_tied(&witnesses);
             architecture.candidates = atlas.candidates(&witnesses);
             if let [only] = architecture.candidates.as_slice() {
                 architecture.family = Some(only.clone());
@@ -155,12 +156,7 @@ impl Inspect {
                 .collect(),
             bytes: budget,
             architecture,
-            parameters: Parameters {
-                total,
-                active,
-                buffers: buffers.fold(0, u64::saturating_add),
-                by_role: ByRole(by_role),
-            },
+            parameters: Parameters::new(total, active, buffers.fold(0, u64::saturating_add), ByRole(by_role)),
             norms,
             training_bytes: analysis.training_bytes(),
             dtypes,

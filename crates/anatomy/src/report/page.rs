@@ -42,4 +42,20 @@ impl Page {
             self.row(&pattern.replace("{}", &line));
         }
     }
+
+    /// A line at the margin.
+    pub(super) fn line(&mut self, text: &str) {
+        let _ = writeln!(self.out, "{text}");
+    }
+
+    /// Text that goes on beside what stands on the line already, `used` columns wide; each piece is drawn as `pattern`
+    /// has it.
+    pub(super) fn beside(&mut self, used: usize, pattern: &str, text: &str) {
+        for (number, piece) in wrap(text, self.width.saturating_sub(used)).iter().enumerate() {
+            if number > 0 {
+                let _ = write!(self.out, "{:used$}", "");
+            }
+            let _ = writeln!(self.out, "{}", pattern.replace("{}", piece));
+        }
+    }
 }
