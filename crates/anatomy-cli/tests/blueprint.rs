@@ -25,10 +25,10 @@ fn refusal(folder: &Path, arguments: &[&str]) -> String {
     line
 }
 
-/// The document of a run that succeeded.
+/// The document of a run that had an answer.
 fn document(folder: &Path, arguments: &[&str]) -> Value {
     let output = anatomy(folder, arguments);
-    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(matches!(output.status.code(), Some(0 | 1)), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
 }
 

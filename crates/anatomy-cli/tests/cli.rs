@@ -122,12 +122,21 @@ fn help_and_version_are_answers() {
         assert!(!stdout(&output).contains('\x1b'), "{arguments}");
     }
     let help = run(folder.path(), ["--help"]);
-    for there in
-        ["inspect", "identify", "tensors", "bytes", "blueprint", "check", "completions", "Examples:", "Exit status:"]
-    {
+    for there in [
+        "inspect",
+        "identify",
+        "tensors",
+        "bytes",
+        "blueprint",
+        "memory",
+        "check",
+        "completions",
+        "Examples:",
+        "Exit status:",
+    ] {
         assert!(stdout(&help).contains(there), "{there}");
     }
-    for not_built in ["memory", "scan", "convert", "serve"] {
+    for not_built in ["scan", "convert", "serve"] {
         assert!(!stdout(&help).contains(not_built), "{not_built}");
     }
     assert_eq!(stdout(&run(folder.path(), ["--version"])), concat!("anatomy ", env!("CARGO_PKG_VERSION"), "\n"));
@@ -155,7 +164,8 @@ fn errors_are_one_line_and_one_document() {
         ("inspect empty", "not-found", "empty"),
         ("identfy model.safetensors", "not-found", "did you mean `anatomy identify`?"),
         ("scan model.safetensors", "unsupported", "`scan` is not built yet"),
-        ("memory", "unsupported", "`memory` is not built yet"),
+        ("stats", "unsupported", "`stats` is not built yet"),
+        ("memory", "usage", "<MODEL>"),
         ("--color never convert a -o b --to gguf", "unsupported", "`convert` is not built yet"),
         ("hf://org/name", "unsupported", "remote models are not read yet; download it first"),
         ("tensors https://example.org/a.gguf", "unsupported", "remote models are not read yet"),
@@ -417,6 +427,91 @@ fn text_keeps_to_the_width() {
     assert!(widest("100") <= 100);
     for odd in ["0", "1", "-5", "many", "99999999999999999999", ""] {
         widest(odd);
+    }
+}
+
+/// The keys that scripts rely on, and that their terms add up.
+#[test]
+fn memory_is_a_sum_with_what_the_contract_promises() {
+    let folder = folder();
+    let config = json!({
+        "model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 32000, "hidden_size": 4096,
+        "intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32, "dtype": "float16",
+        "max_position_embeddings": 4096
+    });
+    fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+    let ask = |arguments: &str| document(folder.path(), words("memory config.json --json").chain(words(arguments)));
+    // Llama 2 7B: 6,738,415,616 parameters of two bytes, half a MiB of cache for each token.
+    let plain = ask("-c 4096 --runtime formula");
+    assert_eq!(plain["weights_bytes"], 2 * 6_738_415_616u64);
+    assert_eq!(plain["kv_bytes_per_token"], 1 << 19);
+    let terms = ["weights", "kv_cache", "state", "compute", "output", "repack", "overhead"];
+    for arguments in [
+        "-c 4096 --runtime llama.cpp --vram 24GiB",
+        "-c 1000 --runtime llama.cpp --gpu 4090 --gpu-layers 10 --kv-type q8_0",
+        "-c 0 --runtime transformers --parallel 3 --vram 24 --vram 24",
+        "-c 512 --runtime vllm --gpu 2xH100",
+        "--runtime formula",
+    ] {
+        let found = ask(arguments);
+        let number = |key: &str| found[key].as_u64().unwrap();
+        let sum: u64 = terms.iter().map(|term| number(&format!("{term}_bytes"))).sum();
+        assert_eq!(sum, number("total_bytes"), "{arguments}");
+        assert_eq!(found["schema"], "anatomy.memory/1");
+        for key in ["runtime", "context", "parallel", "max_context", "fits", "devices", "curve"] {
+            assert!(!found[key].is_null() || ["max_context", "fits"].contains(&key), "{arguments}: {key}");
+        }
+        for device in found["devices"].as_array().unwrap() {
+            assert!(device["name"].is_string() && device["used_bytes"].is_u64() && device["layers"].is_u64());
+        }
+        let curve = found["curve"].as_array().unwrap();
+        assert!(curve.len() > 3 && curve.iter().all(|point| point["total_bytes"].is_u64()), "{arguments}");
+    }
+    // Four bits fit into 8 GiB, sixteen do not; --fit says so by its status.
+    let status = |arguments: &str| {
+        let all = words("memory config.json --runtime llama.cpp --fit --vram 8GiB").chain(words(arguments));
+        run(folder.path(), all).status.code()
+    };
+    assert_eq!(status("--dtype q4_k_m"), Some(0));
+    assert_eq!(status("--dtype f16"), Some(1));
+    assert_eq!(status("--dtype q4_k_m -c 0 --parallel 8"), Some(1));
+    let found = ask("--runtime llama.cpp --vram 8GiB --dtype q4_k_m");
+    let most = found["max_context"].as_u64().unwrap();
+    assert_eq!(most, 4096);
+    let found = ask("--runtime llama.cpp --vram 6GiB --dtype q4_k_m -c 4096");
+    assert_eq!(found["fits"], false);
+    let layers = found["gpu_layers_that_fit"].as_u64().unwrap();
+    let with =
+        |layers: u64| ask(&format!("--runtime llama.cpp --vram 6GiB --dtype q4_k_m -c 4096 --gpu-layers {layers}"));
+    assert_eq!((with(layers)["fits"].clone(), with(layers + 1)["fits"].clone()), (json!(true), json!(false)));
+    let most = found["max_context"].as_u64().unwrap();
+    let at = |context: u64| ask(&format!("--runtime llama.cpp --vram 6GiB --dtype q4_k_m -c {context}"));
+    assert_eq!((at(most)["fits"].clone(), at(most + 1)["fits"].clone()), (json!(true), json!(false)));
+}
+
+#[test]
+fn settings_that_a_runtime_refuses_are_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = json!({
+        "model_type": "llama", "vocab_size": 320, "hidden_size": 96, "intermediate_size": 64, "num_hidden_layers": 2,
+        "num_attention_heads": 4
+    });
+    fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+    for (arguments, told) in [
+        ("--runtime llama.cpp --kv-type fp8", "llama.cpp has no fp8 cache"),
+        ("--runtime llama.cpp --cache-type-v q4_0 --flash-attn off", "flash attention"),
+        ("--runtime llama.cpp --kv-type q8_0", "24 numbers is not a whole number of q8_0 blocks"),
+        ("--runtime transformers --kv-type q8_0", "transformers keeps no cache in q8_0"),
+        ("--gpu RTX-4900", "no device is called `RTX-4900`"),
+        ("--vram 24apples", "24GiB"),
+        ("--dtype q9_9", "no element type or mixture is called q9_9"),
+        ("--parallel 0", "at least one"),
+        ("-c 99999999999", "beyond any model"),
+    ] {
+        let output = run(folder.path(), words("memory config.json").chain(words(arguments)));
+        assert_eq!(output.status.code(), Some(2), "{arguments}");
+        assert_eq!(stderr(&output).lines().count(), 1, "{arguments}: {}", stderr(&output));
+        assert!(stderr(&output).contains(told), "{arguments}: {}", stderr(&output));
     }
 }
 

@@ -540,6 +540,8 @@ fn items(family: &Family, name: &str, text: &str, value: &Value) -> Result<Vec<V
             };
             if count > MAX_TURNS { Err(too_many(&count)) } else { Ok((0..count).map(Value::from).collect()) }
         }
+        ValueKind::String => Err(Error::malformed(format!("{text} is the text {value:?}, not a count of {name}s"))
+            .help("correct the configuration")),
         _ => {
             let items = value.try_iter().map_err(|error| failed(family, name, text, &error))?;
             let items: Vec<Value> = items.take(MAX_TURNS + 1).collect();

@@ -346,14 +346,11 @@ fn compare<'b>(blueprint: &'b Blueprint, held: &Held, partly: bool) -> Differenc
                 continue;
             };
             used.insert(index);
-            let flat = |shape: &[u64]| {
-                row.flat && shape.len() < row.shape.len() && elements(shape) == elements(&row.shape)
-            };
+            let flat =
+                |shape: &[u64]| row.flat && shape.len() < row.shape.len() && elements(shape) == elements(&row.shape);
             match entry.shape {
                 None => out.explained += 1,
-                Some(shape)
-                    if *shape == *row.shape || flat(shape) || squeezed(shape) == squeezed(&row.shape) =>
-                {
+                Some(shape) if *shape == *row.shape || flat(shape) || squeezed(shape) == squeezed(&row.shape) => {
                     out.explained += 1;
                 }
                 Some(shape) => match padding(row, shape) {
