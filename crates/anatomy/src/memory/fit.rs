@@ -45,6 +45,15 @@ pub struct Fit {
     pub parallel: Option<u64>,
 }
 
+/// Bytes of a device that a runtime uses at most: vLLM keeps to a share.
+fn budget(request: &Request, device: &Device) -> u64 {
+    match request.runtime {
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a size")]
+        Runtime::Vllm => (device.capacity as f64 * request.utilization) as u64,
+        _ => device.capacity,
+    }
+}
+
 /// The largest number between `low` and `high` for which `fits` holds, if it holds for `low`; `fits` must not hold again
 /// once it does not.
 fn largest(low: u64, high: u64, fits: impl Fn(u64) -> bool) -> Option<u64> {
@@ -80,12 +89,21 @@ impl<'s> Estimator<'s> {
         }
     }
 
+    /// All terms together.
+    fn total(&self, request: &Request) -> Result<u64> {
+        let estimate = match request.runtime {
+            Runtime::LlamaCpp => llama_cpp::sums(self.subject, request, &self.plan),
+            _ => super::estimate(self.subject, request),
+        };
+        Ok(estimate?.total())
+    }
+
     /// Bytes that are left on the fullest place whose size is known; `None` where none is, or the cache is not known.
     fn spare(&self, request: &Request, estimate: &Estimate) -> Option<i128> {
         estimate.cache?;
         let left = estimate.placed.iter().filter_map(|placed| {
             let capacity = match placed.device {
-                Some(index) => request.devices.get(index).map(|device| device.capacity),
+                Some(index) => request.devices.get(index).map(|device| budget(request, device)),
                 None => self.main_memory,
             };
             capacity.map(|capacity| i128::from(capacity) - i128::from(placed.used))
@@ -175,7 +193,7 @@ impl<'s> Estimator<'s> {
         contexts
             .map(|context| {
                 let request = Request { context, ..request.clone() };
-                self.estimate(&request).map(|estimate| (context, estimate.total()))
+                self.total(&request).map(|total| (context, total))
             })
             .collect()
     }

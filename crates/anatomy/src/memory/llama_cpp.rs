@@ -327,6 +327,14 @@ pub(super) fn estimate(subject: &Subject, request: &Request) -> Result<Estimate>
 
 /// The same without words, with what was computed before.
 pub(super) fn with_plan(subject: &Subject, request: &Request, plan: &Plan) -> Result<Estimate> {
+    let mut estimate = sums(subject, request, plan)?;
+    let layout = Layout::new(subject, request)?;
+    estimate.placed = Placement::new(plan, request).placed(subject, request, &layout, plan, &estimate);
+    Ok(estimate)
+}
+
+/// The terms alone, without what each device holds.
+pub(super) fn sums(subject: &Subject, request: &Request, plan: &Plan) -> Result<Estimate> {
     let layout = Layout::new(subject, request)?;
     let kept = cache_bytes(subject, request)?;
     // Several devices work on different micro-batches at once, each with its own buffer.
@@ -334,8 +342,7 @@ pub(super) fn with_plan(subject: &Subject, request: &Request, plan: &Plan) -> Re
     let compute = plan.compute(subject, request)?.unwrap_or(0).saturating_mul(copies);
     let vocab = subject.architecture.vocab_size.unwrap_or(0);
     let (cache, state) = kept.unzip();
-    let placement = Placement::new(plan, request);
-    let mut estimate = Estimate {
+    Ok(Estimate {
         context: layout.cells / if request.kv_unified { request.parallel } else { 1 },
         weights: plan.weights,
         cache,
@@ -343,14 +350,12 @@ pub(super) fn with_plan(subject: &Subject, request: &Request, plan: &Plan) -> Re
         state: state.unwrap_or(0),
         compute,
         output: vocab.saturating_mul(request.parallel).saturating_mul(4),
-        repack: placement.copied,
+        repack: Placement::new(plan, request).copied,
         overhead: HOST_OVERHEAD.saturating_add(DEVICE_OVERHEAD.saturating_mul(request.devices.len() as u64)),
         parts: Vec::new(),
         placed: Vec::new(),
         notes: Vec::new(),
-    };
-    estimate.placed = placement.placed(subject, request, &layout, plan, &estimate);
-    Ok(estimate)
+    })
 }
 
 /// Bytes by which one sequence grows with the next token, windows that are full left out.

@@ -7,6 +7,7 @@
 use super::Weight;
 use crate::architecture::Architecture;
 use crate::atlas::Blueprint;
+use crate::cache::{Layer, Store};
 use crate::dtype::{Class, DType};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -62,7 +63,6 @@ enum Kind {
     Embedding,
     /// Values, or values together with what is projected with them.
     Values,
-    FusedValues,
     Keys,
     Queries,
     AttentionOutput,
@@ -75,7 +75,7 @@ enum Kind {
 impl Kind {
     fn of(name: &str) -> Self {
         const KINDS: [(&str, Kind); 9] = [
-            ("attn_qkv.weight", Kind::FusedValues),
+            ("attn_qkv.weight", Kind::Values),
             ("attn_kv_b.weight", Kind::Values),
             ("attn_v.weight", Kind::Values),
             ("attn_k.weight", Kind::Keys),
@@ -94,35 +94,29 @@ impl Kind {
 }
 
 /// Whether llama.cpp quantises a tensor at all: matrices, but not small or sensitive ones.
-fn allowed(name: &str, shape: &[u64]) -> bool {
-    const KEPT: [&str; 24] = [
-        "_norm.weight",
-        "ffn_gate_inp.weight",
-        "ffn_gate_tid2eid.weight",
-        "altup",
-        "laurel",
-        "per_layer_model_proj",
-        "ssm_conv1d",
-        "shortconv.conv.weight",
-        "indexer.k_proj.weight",
-        "indexer.q_proj.weight",
-        "time_mix_first.weight",
-        "time_mix_w0.weight",
-        "time_mix_w1.weight",
-        "time_mix_w2.weight",
-        "time_mix_v",
-        "time_mix_a",
-        "time_mix_g1.weight",
-        "time_mix_g2.weight",
-        "time_mix_decay_w",
-        "time_mix_lerp_fused.weight",
-        "attn_rel_b.weight",
-        "position_embd",
-        "token_types",
-        ".rel_pos",
+#[rustfmt::skip]
+fn allowed(name: &str, shape: &[u64], family: &str) -> bool {
+    const KEPT: [&str; 33] = [
+        "_norm.weight", "ffn_gate_inp.weight", "ffn_gate_tid2eid.weight", "altup", "laurel", "per_layer_model_proj",
+        "ssm_conv1d", "shortconv.conv.weight", "indexer.k_proj.weight", "indexer.q_proj.weight",
+        "time_mix_first.weight", "time_mix_w0.weight", "time_mix_w1.weight", "time_mix_w2.weight",
+        "time_mix_v0.weight", "time_mix_v1.weight", "time_mix_v2.weight", "time_mix_a0.weight", "time_mix_a1.weight",
+        "time_mix_a2.weight", "time_mix_g1.weight", "time_mix_g2.weight", "time_mix_decay_w1.weight",
+        "time_mix_decay_w2.weight", "time_mix_lerp_fused.weight", "attn_rel_b.weight", ".position_embd",
+        "sam.pos_embd", "sam.neck.", "sam.net_", ".rel_pos", ".patch_embd", ".patch_merger",
     ];
-    let dimensions = shape.iter().filter(|size| **size > 1).count();
-    dimensions >= 2 && name.ends_with("weight") && !KEPT.iter().any(|part| name.contains(part))
+    const KEPT_AUDIO: [&str; 2] = ["a.rvq.codebook", "mm.a.code_embd"];
+    const KEPT_GLM5: [&str; 14] = [
+        "hc_", "indexer.attn_q_b", "indexer.attn_k", "indexer.proj", "indexer_compressor_gate",
+        "indexer_compressor_ape", "ssm_f_a.weight", "ssm_f_b.weight", "ssm_g_a.weight", "ssm_g_b.weight",
+        "ssm_beta.weight", "attn_kv_a_mqa.weight", "attn_k_b.weight", "attn_v_b.weight",
+    ];
+    // ggml does not count outer dimensions of 1.
+    let dimensions = shape.iter().skip_while(|size| **size <= 1).count();
+    let whole = ["position_embd.weight", "token_types.weight"].contains(&name);
+    let kept = KEPT.iter().chain(&KEPT_AUDIO).any(|part| name.contains(part))
+        || (family == "glm5-next" && KEPT_GLM5.iter().any(|part| name.contains(part)));
+    dimensions >= 2 && name.ends_with("weight") && !whole && !kept
 }
 
 /// What decides beside a tensor's own name.
@@ -135,17 +129,46 @@ struct Model {
     tied: bool,
     /// Tensors that hold values.
     values: u64,
-    /// Llama's 70 B model, whose values are worth more bits.
+    /// A model that llama.cpp takes for Llama's of 70 B, whose values are worth more bits.
     seventy: bool,
+}
+
+/// llama.cpp's names of families whose models of so many layers it calls 70 B.
+const SEVENTY: [(&str, u64); 6] =
+    [("llama", 80), ("llama-embed", 80), ("deci", 80), ("olmo", 80), ("qwen2", 80), ("jais2", 68)];
+
+/// Query heads for each head of keys and values in the first layer, which stands for all of them.
+fn sharing(tensors: &[(&str, &[u64])], architecture: &Architecture, family: &str) -> u64 {
+    // Hybrids whose files state one number of heads for all layers; in the others a recurrent layer has none.
+    const ONE_NUMBER: [&str; 6] = ["qwen3next", "qwen35", "qwen35moe", "qwen4exp", "falcon-h1", "minimax-01"];
+    let attention = &architecture.attention;
+    let query = attention.query_heads.unwrap_or(0);
+    // A latent that is not expanded counts as one head.
+    let latent = tensors.iter().any(|(name, _)| name.ends_with("attn_k_b.weight") || name.ends_with("attn_v_b.weight"));
+    let stated = if latent { query } else { query.checked_div(attention.kv_heads.unwrap_or(1)).unwrap_or(0) };
+    match architecture.cache.layers.first() {
+        Some(first) if first.recurrent && !first.attends() && !ONE_NUMBER.contains(&family) => 0,
+        Some(Layer { store: Store::KeyValue { heads, key, value }, uncompressed, .. }) if *uncompressed > 0 => {
+            let query = uncompressed.checked_div(key.saturating_add(*value)).unwrap_or(0);
+            query.checked_div(*heads).unwrap_or(0)
+        }
+        _ => stated,
+    }
+}
+
+/// Number of the layer in a tensor's name, as llama.cpp reads it.
+fn layer_of(name: &str) -> Option<u64> {
+    name.strip_prefix("blk.")?.split_once('.')?.0.parse().ok()
 }
 
 /// The eighths at both ends, and every third between.
 fn more_bits(index: u64, count: u64) -> bool {
     let eighth = count / 8;
-    index < eighth || index >= 7 * count / 8 || (index - eighth) % 3 == 2
+    index < eighth || index >= count.saturating_mul(7) / 8 || (index - eighth) % 3 == 2
 }
 
-fn chosen(mixture: Mixture, kind: Kind, columns: u64, layer: u64, place: u64, down_place: u64, model: &Model) -> DType {
+/// `place` counts the tensors of the kind before this one.
+fn chosen(mixture: Mixture, kind: Kind, columns: u64, layer: u64, place: u64, model: &Model) -> DType {
     let base = mixture.base;
     let falcon = model.family == "falcon";
     let tiny = mixture.is(&["IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M"]);
@@ -169,13 +192,13 @@ fn chosen(mixture: Mixture, kind: Kind, columns: u64, layer: u64, place: u64, do
             "TQ1_0" | "TQ2_0" => Q4_K,
             _ => base,
         },
-        Kind::Values | Kind::FusedValues if tiny => match (model.sharing >= 4 || model.experts >= 4, wider) {
+        Kind::Values if tiny => match (model.sharing >= 4 || model.experts >= 4, wider) {
             (true, _) => Q4_K,
             (false, true) => IQ3_S,
             (false, false) => Q2_K,
         },
         Kind::Keys if tiny && eight => Q4_K,
-        Kind::Down if tiny && down_place < eighth => {
+        Kind::Down if tiny && place < eighth => {
             if wider {
                 IQ3_S
             } else {
@@ -189,7 +212,7 @@ fn chosen(mixture: Mixture, kind: Kind, columns: u64, layer: u64, place: u64, do
             _ => base,
         },
         _ if tiny => base,
-        Kind::Values | Kind::FusedValues => {
+        Kind::Values => {
             let shared = model.sharing >= 4;
             let found = match mixture.name {
                 "Q2_K" => {
@@ -235,7 +258,7 @@ fn chosen(mixture: Mixture, kind: Kind, columns: u64, layer: u64, place: u64, do
             _ => base,
         },
         Kind::Down => {
-            let index = if model.experts > 1 { layer } else { down_place };
+            let index = if model.experts > 1 { layer } else { place };
             let more = more_bits(index, model.layers);
             match mixture.name {
                 "Q2_K" => Q3_K,
@@ -294,7 +317,7 @@ fn chosen(mixture: Mixture, kind: Kind, columns: u64, layer: u64, place: u64, do
         },
         Kind::Gate | Kind::Up if mixture.name == "IQ3_XS" => {
             let index = if model.experts > 1 { layer } else { place };
-            if index >= eighth && index < 7 * model.layers / 8 { IQ3_XXS } else { base }
+            if index >= eighth && index < model.layers.saturating_mul(7) / 8 { IQ3_XXS } else { base }
         }
         _ => base,
     }
@@ -318,8 +341,12 @@ fn fitting(wanted: DType, columns: u64) -> DType {
 
 /// What decides a tensor's type, read off its name once for all mixtures.
 struct Prepared {
+    /// Place in the list that was given.
+    index: usize,
     /// `None` where the tensor is never quantised.
     kind: Option<Kind>,
+    /// Never below 8 bits.
+    careful: bool,
     columns: u64,
     rows: u64,
     layer: u64,
@@ -327,69 +354,89 @@ struct Prepared {
 
 /// A model's tensors, ready to be weighed in any mixture.
 pub(super) struct Tensors {
+    /// By layer and name: llama.cpp counts as it goes through them so.
     tensors: Vec<Prepared>,
     model: Model,
 }
 
 impl Tensors {
-    /// `tensors` are llama.cpp's names and shapes, outermost dimension first, by layer, as llama.cpp goes through them.
-    pub(super) fn new(weights: &[Weight], architecture: &Architecture, family: &str) -> Self {
-        let attention = &architecture.attention;
-        let sharing = attention.query_heads.unwrap_or(0).checked_div(attention.kv_heads.unwrap_or(1)).unwrap_or(0);
-        let layers = architecture.layers.unwrap_or(0);
-        let tensors: Vec<Prepared> = weights
-            .iter()
-            .map(|weight| {
-                let name = weight.name.as_str();
-                let columns = weight.shape.last().copied().unwrap_or(1);
-                Prepared {
-                    kind: allowed(name, &weight.shape).then(|| Kind::of(name)),
-                    columns,
-                    rows: crate::tensor::elements(&weight.shape).checked_div(columns).unwrap_or(0),
-                    layer: name.strip_prefix("blk.").and_then(|rest| rest.split('.').next()?.parse().ok()).unwrap_or(0),
-                }
-            })
-            .collect();
-        let values = |tensor: &&Prepared| matches!(tensor.kind, Some(Kind::Values | Kind::FusedValues));
+    /// `tensors` are llama.cpp's names and shapes, outermost dimension first.
+    pub(super) fn new(tensors: &[(&str, &[u64])], architecture: &Architecture, family: &str) -> Self {
+        let highest = tensors.iter().filter_map(|(name, _)| layer_of(name)).max();
+        let highest = highest.map_or(0, |last| last.saturating_add(1));
+        let layers = architecture.layers.unwrap_or(0).max(highest);
+        let sharing = sharing(tensors, architecture, family);
+        let mut order: Vec<usize> = (0..tensors.len()).collect();
+        order.sort_by_cached_key(|index| tensors.get(*index).map(|(name, _)| (layer_of(name), *name)));
+        let sorted = order.into_iter().filter_map(|index| Some((index, tensors.get(index)?)));
+        let prepared = sorted.map(|(index, (name, shape))| {
+            let columns = shape.last().copied().unwrap_or(0);
+            Prepared {
+                index,
+                kind: allowed(name, shape, family).then(|| Kind::of(name)),
+                careful: family == "glm5-next"
+                    && ["attn_q_a", "attn_q_b", "nextn.eh_proj"].iter().any(|part| name.contains(part)),
+                columns,
+                rows: crate::tensor::elements(shape).checked_div(columns).unwrap_or(0),
+                layer: layer_of(name).unwrap_or(0),
+            }
+        });
         let model = Model {
             family: family.to_string(),
             layers,
             sharing,
             experts: architecture.experts.as_ref().and_then(|experts| experts.count).unwrap_or(0),
-            tied: !weights.iter().any(|weight| weight.name == "output.weight"),
-            values: tensors.iter().filter(values).count() as u64,
-            seventy: family == "llama" && layers == 80,
+            tied: !tensors.iter().any(|(name, _)| *name == "output.weight"),
+            values: tensors.iter().filter(|(name, _)| Kind::of(name) == Kind::Values).count() as u64,
+            seventy: SEVENTY.contains(&(family, layers)) && (!family.starts_with("llama") || sharing > 1),
         };
-        Tensors { tensors, model }
+        Tensors { tensors: prepared.collect(), model }
     }
 
-    /// The type of each tensor under a mixture.
-    pub(super) fn types(&self, mixture: Mixture) -> Vec<DType> {
+    /// The type of each tensor under a mixture, by layer and name. What is not quantised counts as single precision.
+    fn chosen(&self, mixture: Mixture) -> impl Iterator<Item = (&Prepared, DType)> {
         let (mut values, mut downs, mut gates, mut ups) = (0u64, 0u64, 0u64, 0u64);
-        let each = self.tensors.iter().map(|tensor| {
-            let Some(kind) = tensor.kind else { return F32 };
+        self.tensors.iter().map(move |tensor| {
+            let Some(kind) = tensor.kind else { return (tensor, F32) };
+            if tensor.careful {
+                return (tensor, fitting(Q8_0, tensor.columns));
+            }
+            let mut uncounted = 0;
             let place = match kind {
-                Kind::Values | Kind::FusedValues => &mut values,
+                Kind::Values => &mut values,
                 Kind::Gate => &mut gates,
                 Kind::Up => &mut ups,
-                _ => &mut downs,
+                Kind::Down => &mut downs,
+                _ => &mut uncounted,
             };
-            let (at, down_at) = (*place, if kind == Kind::Down { *place } else { 0 });
-            if matches!(kind, Kind::Values | Kind::FusedValues | Kind::Gate | Kind::Up | Kind::Down) {
-                *place += 1;
+            let dtype = chosen(mixture, kind, tensor.columns, tensor.layer, *place, &self.model);
+            *place += 1;
+            (tensor, fitting(dtype, tensor.columns))
+        })
+    }
+
+    /// The type of each tensor under a mixture, in the order given.
+    pub(super) fn types(&self, mixture: Mixture) -> Vec<DType> {
+        let mut types = vec![F32; self.tensors.len()];
+        for (tensor, dtype) in self.chosen(mixture) {
+            if let Some(slot) = types.get_mut(tensor.index) {
+                *slot = dtype;
             }
-            fitting(chosen(mixture, kind, tensor.columns, tensor.layer, at, down_at, &self.model), tensor.columns)
-        });
-        each.collect()
+        }
+        types
     }
 
     /// Bytes of all tensors under a mixture.
     pub(super) fn bytes(&self, mixture: Mixture) -> u64 {
-        let types = self.types(mixture);
-        let each = self.tensors.iter().zip(types);
+        let each = self.chosen(mixture);
         each.map(|(tensor, dtype)| tensor.rows.saturating_mul(dtype.bytes(tensor.columns).unwrap_or(0)))
             .fold(0, u64::saturating_add)
     }
+}
+
+/// Types of tensors under a mixture, in the order given: llama.cpp's names and shapes, outermost dimension first.
+pub fn types(mixture: Mixture, tensors: &[(&str, &[u64])], architecture: &Architecture, family: &str) -> Vec<DType> {
+    Tensors::new(tensors, architecture, family).types(mixture)
 }
 
 /// The tensors of a blueprint, experts of a layer together, without a type.
@@ -410,7 +457,9 @@ pub(super) fn rows(blueprint: &Blueprint) -> Vec<Weight> {
 /// Gives weights the types and bytes of an element type (`bf16`, `f8_e4m3`) or mixture (`q4_k_m`).
 pub(super) fn apply(weights: &mut [Weight], architecture: &Architecture, family: &str, precision: &str) -> Result<()> {
     if let Some(mixture) = Mixture::named(precision) {
-        let types = Tensors::new(weights, architecture, family).types(mixture);
+        let tensors: Vec<(&str, &[u64])> =
+            weights.iter().map(|weight| (weight.name.as_str(), weight.shape.as_slice())).collect();
+        let types = types(mixture, &tensors, architecture, family);
         for (weight, dtype) in weights.iter_mut().zip(types) {
             weight.dtype = dtype;
         }

@@ -232,7 +232,9 @@ impl Subject {
         if self.plan.is_empty() {
             return Vec::new();
         }
-        let tensors = mixture::Tensors::new(&self.plan, &self.architecture, &self.family);
+        let tensors: Vec<(&str, &[u64])> =
+            self.plan.iter().map(|weight| (weight.name.as_str(), weight.shape.as_slice())).collect();
+        let tensors = mixture::Tensors::new(&tensors, &self.architecture, &self.family);
         let useful = mixture::ALL.into_iter().filter(|mixture| !mixture.name.starts_with("TQ"));
         let mut all: Vec<(&str, u64)> = useful.map(|mixture| (mixture.name, tensors.bytes(mixture))).collect();
         all.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
