@@ -329,7 +329,9 @@ fn encoders_and_recurrent_models() {
 #[test]
 fn nonsense_does_no_harm() {
     let mut subject = real("gemma-3-27b-pt");
-    let huge = Request { parallel: u64::MAX, batch: u64::MAX, ..request(u64::MAX, 1, 7) };
+    let endless = Request { parallel: u64::MAX, batch: u64::MAX, ..request(u64::MAX, 1, 7) };
+    assert!(estimate(&subject, &endless).is_err());
+    let huge = Request { parallel: 1 << 20, batch: 1 << 20, ..request(1 << 32, 1, 7) };
     assert!(estimate(&subject, &huge).is_ok());
     subject.architecture.attention.query_heads = Some(0);
     subject.architecture.attention.kv_heads = Some(0);

@@ -51,22 +51,34 @@ enum Kind {
 struct Tensor {
     shape: Shape,
     kind: Kind,
-    sources: Vec<usize>,
+    /// Where its sources stand in [`Graph::links`], and how many they are.
+    sources: (usize, usize),
     queued: bool,
     /// Handed out after the run: its memory is never given to another.
     kept: bool,
 }
 
 /// Tensors, and the order in which they are computed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Graph {
     tensors: Vec<Tensor>,
+    /// Sources of all tensors, one after the other.
+    links: Vec<usize>,
     order: Vec<usize>,
+}
+
+impl Default for Graph {
+    fn default() -> Self {
+        // What the layers of most models take: thousands of graphs are built for a curve.
+        Graph { tensors: Vec::with_capacity(1024), links: Vec::with_capacity(2048), order: Vec::with_capacity(1024) }
+    }
 }
 
 impl Graph {
     fn add(&mut self, shape: Shape, kind: Kind, sources: &[Id]) -> Id {
-        let sources = sources.iter().map(|source| source.0).collect();
+        let start = self.links.len();
+        self.links.extend(sources.iter().map(|source| source.0));
+        let sources = (start, sources.len());
         self.tensors.push(Tensor { shape, kind, sources, queued: false, kept: false });
         Id(self.tensors.len() - 1)
     }
@@ -122,8 +134,8 @@ impl Graph {
             if tensor.queued {
                 continue;
             }
-            if let Some(source) = tensor.sources.get(next) {
-                let source = *source;
+            let (start, count) = tensor.sources;
+            if let Some(source) = self.links.get(start + next).copied().filter(|_| next < count) {
                 stack.push((index, next + 1));
                 stack.push((source, 0));
                 continue;
@@ -131,6 +143,11 @@ impl Graph {
             tensor.queued = true;
             self.order.push(index);
         }
+    }
+
+    fn sources(&self, tensor: &Tensor) -> &[usize] {
+        let (start, count) = tensor.sources;
+        self.links.get(start..start + count).unwrap_or_default()
     }
 
     /// Bytes of the buffer in which the queued tensors are computed.
@@ -173,7 +190,7 @@ impl<'g> Run<'g> {
             {
                 place.views += 1;
             }
-            for source in &tensor.sources {
+            for source in self.graph.sources(tensor) {
                 if let Some(place) = self.places.get_mut(*source) {
                     place.readers += 1;
                 }
@@ -182,7 +199,7 @@ impl<'g> Run<'g> {
         for index in &self.graph.order {
             self.allocate(*index);
             let Some(tensor) = self.graph.tensors.get(*index) else { continue };
-            for source in &tensor.sources {
+            for source in self.graph.sources(tensor) {
                 self.release(*source);
             }
         }
@@ -199,7 +216,7 @@ impl<'g> Run<'g> {
             return;
         }
         let over = (tensor.kind == Kind::InPlace)
-            .then(|| tensor.sources.iter().find_map(|source| self.reusable(*source, tensor.shape)))
+            .then(|| self.graph.sources(tensor).iter().find_map(|source| self.reusable(*source, tensor.shape)))
             .flatten();
         let offset = match over {
             Some(parent) => {
