@@ -75,12 +75,12 @@ impl Layout {
             ));
         }
         for layer in layers {
-            let Store::KeyValue { heads, key, value } = layer.store else { continue };
-            for (kind, size) in [(keys, key), (values, value)] {
-                let width = heads.saturating_mul(size);
-                if kind.is_block() && width > 0 && !size.is_multiple_of(kind.dtype().block()) {
+            // Flash attention reads heads one by one; without it a row of all heads must come out even.
+            let (heads, (key, value)) = (if flash { 1 } else { kv_heads(layer) }, head(layer));
+            for (kind, size) in [(keys, key.saturating_mul(heads)), (values, value.saturating_mul(heads))] {
+                if kind.is_block() && !size.is_multiple_of(kind.dtype().block()) {
                     return Err(refused(
-                        format!("a head of {size} numbers is not a whole number of {} blocks", kind.name()),
+                        format!("{size} numbers of a head are not a whole number of {} blocks", kind.name()),
                         "take f16 or bf16 for the cache",
                     ));
                 }
@@ -114,6 +114,28 @@ fn total_cells(request: &Request) -> u64 {
     if request.kv_unified { padded } else { padded.saturating_mul(request.parallel) }
 }
 
+/// Numbers in a key and a value of one head of a layer, even of one that keeps none: llama.cpp asks all of them.
+fn head(layer: &Layer) -> (u64, u64) {
+    match (layer.head, layer.store) {
+        ((0, 0), Store::KeyValue { key, value, .. }) => (key, value),
+        ((0, 0), Store::Latent { rank, rotated }) => (rank.saturating_add(rotated), rank),
+        (stated, _) => stated,
+    }
+}
+
+fn kv_heads(layer: &Layer) -> u64 {
+    match layer.store {
+        Store::KeyValue { heads, .. } => heads,
+        _ => 1,
+    }
+}
+
+/// Numbers of the widest values: transposed, those of all layers are as wide.
+fn widest_values(subject: &Subject) -> u64 {
+    let cache = &subject.architecture.cache;
+    cache.layers.iter().map(values).max().unwrap_or(0).max(cache.widest_values)
+}
+
 /// Bytes of a row of numbers.
 fn row(kind: CacheType, numbers: u64) -> u64 {
     kind.dtype().bytes(numbers).unwrap_or(u64::MAX)
@@ -143,7 +165,7 @@ fn cell(layer: &Layer, layout: &Layout, most_values: u64) -> u64 {
 /// Bytes of one sequence's state in a layer: single precision, the last column of a convolution left out.
 fn state_bytes(state: &State) -> u64 {
     let columns = state.kernel.saturating_sub(1).saturating_mul(state.channels);
-    state.recurrent.saturating_add(columns).saturating_mul(4)
+    state.recurrent.saturating_add(columns).saturating_add(state.besides).saturating_mul(4)
 }
 
 /// Cache and state of one sequence in a layer that compresses what is older than its window: a cache for the window,
@@ -182,7 +204,7 @@ pub(super) fn cache_bytes(subject: &Subject, request: &Request) -> Result<Option
     if layers.is_empty() {
         return Ok(None);
     }
-    let most = layers.iter().map(values).max().unwrap_or(0);
+    let most = widest_values(subject);
     let each = layers.iter().map(|layer| layer_bytes(layer, request, &layout, most));
     Ok(Some(each.fold((0, 0), |sum, layer| (sum.0.saturating_add(layer.0), sum.1.saturating_add(layer.1)))))
 }
@@ -356,7 +378,7 @@ pub(super) fn with_plan(subject: &Subject, request: &Request, plan: &Plan) -> Re
 /// Bytes by which one sequence grows with the next token, windows that are full left out.
 fn per_token(subject: &Subject, request: &Request, layout: &Layout) -> u64 {
     let layers = &subject.architecture.cache.layers;
-    let most = layers.iter().map(values).max().unwrap_or(0);
+    let most = widest_values(subject);
     let grows = |layer: &&Layer| {
         matches!(layer.store, Store::Compressed(_)) || layout.cells_of(request, layer.reach) >= layout.cells
     };
@@ -408,7 +430,7 @@ fn sequences(count: u64) -> String {
 /// `10 full layers × 8192 cells × 8192 B + 52 sliding layers × 1536 cells × 8192 B`.
 fn cache_formula(subject: &Subject, request: &Request, layout: &Layout) -> String {
     let layers = &subject.architecture.cache.layers;
-    let most = layers.iter().map(values).max().unwrap_or(0);
+    let most = widest_values(subject);
     let mut groups: Vec<(&'static str, u64, u64, u64)> = Vec::new();
     for layer in layers {
         let bytes = match layer.store {
@@ -510,7 +532,7 @@ impl Placement {
             }
         };
         let table = &subject.architecture.cache.layers;
-        let most = table.iter().map(values).max().unwrap_or(0);
+        let most = widest_values(subject);
         let mut used = vec![false; host + 1];
         for (number, (device, (rest, experts))) in self.layers.iter().zip(&plan.layers).enumerate() {
             let kept = table.get(number).map_or((0, 0), |layer| layer_bytes(layer, request, layout, most));
