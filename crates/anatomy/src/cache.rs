@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::architecture::{Architecture, Config, KV_HEADS, Keys, QUERY_HEADS, attention_free, latent_rank, whole};
+use crate::architecture::{Architecture, Config, KV_HEADS, QUERY_HEADS, attention_free, latent_rank, whole};
 
 /// Layers beyond this are not tabulated: no model has them, and a hostile configuration may declare 10^18.
 const MAX_LAYERS: u64 = 1 << 16;
@@ -272,7 +272,10 @@ impl Plan {
 }
 
 fn checked_layers(architecture: &Architecture) -> Result<usize, String> {
-    let layers = architecture.layers.ok_or("the number of layers is not known")?;
+    plausible(architecture.layers.ok_or("the number of layers is not known")?)
+}
+
+fn plausible(layers: u64) -> Result<usize, String> {
     if layers == 0 || layers > MAX_LAYERS {
         return Err(format!("{layers} layers are not plausible"));
     }

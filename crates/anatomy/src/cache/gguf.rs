@@ -4,7 +4,7 @@
 //! decides on caches by architecture (`llama_model::create_memory`). The tables here are those decisions: a key that
 //! an architecture does not read says nothing.
 
-use super::{Cache, Compressed, Layer, Plan, Reach, SPARSE_RATE, State, Store, checked_layers};
+use super::{Cache, Compressed, Layer, Plan, Reach, SPARSE_RATE, State, Store, plausible};
 use crate::architecture::{Architecture, Keys};
 
 /// Encoders, and diffusion models that see all at once: no cache.
@@ -133,8 +133,10 @@ struct Rules<'k> {
 
 impl<'k> Rules<'k> {
     fn new(keys: &'k Keys, architecture: &'k Architecture) -> Result<Self, String> {
-        let stored = checked_layers(architecture)?;
         let family = keys.family;
+        // Of an encoder with a decoder, the longer; a table of the layers' own cycles counts them all.
+        let blocks = keys.unsigned("block_count").ok_or("the number of layers is not known")?;
+        let stored = plausible(blocks.saturating_sub(keys.next_token_layers()))?;
         let count = match family {
             // The layers are run several times over, and keep something each time.
             "nanbeige" => {

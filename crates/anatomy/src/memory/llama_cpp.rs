@@ -4,7 +4,7 @@
 //! Rules read from llama.cpp 0c1e570 (`src/llama-context.cpp`, `llama-kv-cache*.cpp`, `llama-memory-*.cpp`,
 //! `llama-graph.cpp`); figures are those of its CPU backend unless devices are given.
 
-use super::graph::{Batch, Network, Numbers, values};
+use super::graph::{Batch, Network, Numbers, Quirks, values};
 use super::{CacheType, Estimate, Flash, Part, Placed, Request, Subject, Weight, refused};
 use crate::cache::{Compressed, Layer, Reach, State, Store};
 use crate::dtype::DType;
@@ -27,6 +27,20 @@ const LATE_OUTPUTS: &[&str] = &[
 ];
 /// Those of them that do not hand out the last layer's result for next-token prediction.
 const NOT_KEPT: &[&str] = &["deepseek4", "hrm_text", "hy_v4", "kimi-k3"];
+/// Architectures whose norms take the mean away (`LLM_NORM` in `src/models`).
+#[rustfmt::skip]
+const CENTRED: &[&str] = &[
+    "bert", "bloom", "codeshell", "cohere2", "command-r", "dbrx", "falcon", "gpt2", "gptneox", "jais", "jais2",
+    "jina-bert-v2", "jina-bert-v3", "modern-bert", "mpt", "nemotron", "nomic-bert", "nomic-bert-moe", "olmo", "orion",
+    "phi2", "rwkv6", "rwkv7", "stablelm", "starcoder", "starcoder2", "wavtokenizer-dec",
+];
+/// Architectures that do not rotate queries and keys.
+const STILL: &[&str] =
+    &["bert", "bloom", "gpt2", "jais", "jamba", "jina-bert-v2", "mpt", "refact", "starcoder", "t5", "t5encoder"];
+/// Architectures whose residual is written over by the sum after the feed-forward network.
+const RESIDUAL_FIRST: &[&str] = &["jamba", "phi3", "phimoe"];
+/// Encoders that llama.cpp makes a cache for, and then does not use it.
+const UNUSED_CACHE: &[&str] = &["llama-embed", "t5encoder"];
 /// Architectures without flash attention.
 const NO_FLASH: &[&str] = &["grok"];
 
@@ -93,15 +107,17 @@ impl Layout {
 
     fn cells_of(&self, request: &Request, reach: Reach) -> u64 {
         match reach.window() {
-            Some(window) if !request.swa_full => window_cells(request, window, self.cells).min(self.cells),
+            Some(window) if !request.swa_full => {
+                let sequences = if request.kv_unified { request.parallel } else { 1 };
+                window_cells(request, window, sequences, self.cells).min(self.cells)
+            },
             _ => self.cells,
         }
     }
 }
 
-/// Cells of a sliding window: the window of each sequence and one micro-batch.
-fn window_cells(request: &Request, window: u64, cells: u64) -> u64 {
-    let sequences = if request.kv_unified { request.parallel } else { 1 };
+/// Cells of a sliding window: the window of so many sequences and one micro-batch.
+fn window_cells(request: &Request, window: u64, sequences: u64, cells: u64) -> u64 {
     let ubatch = request.ubatch.min(request.batch).min(total_cells(request));
     let wanted = window.saturating_mul(sequences).saturating_add(ubatch);
     wanted.min(cells).min(u64::MAX / 2).next_multiple_of(PADDING)
@@ -172,7 +188,12 @@ fn state_bytes(state: &State) -> u64 {
 /// one for the groups, and the parts of an unfinished group with their scores in single precision. Each sequence has
 /// its own, unified or not.
 fn compressed_bytes(compressed: &Compressed, reach: Reach, request: &Request, layout: &Layout) -> (u64, u64) {
-    let near = layout.cells_of(request, reach).saturating_mul(row(layout.keys, compressed.head));
+    // Cells for one sequence, even where a unified cache has room for all.
+    let near = match reach.window() {
+        Some(window) if !request.swa_full => window_cells(request, window, 1, layout.cells).min(layout.cells),
+        _ => layout.cells,
+    };
+    let near = near.saturating_mul(row(layout.keys, compressed.head));
     if compressed.rate == 0 {
         return (near, 0);
     }
@@ -297,7 +318,12 @@ impl Plan {
 /// What is multiplied; `None` where sizes are missing.
 fn network(subject: &Subject) -> Option<Network> {
     let architecture = &subject.architecture;
-    let layers = &architecture.cache.layers;
+    let mut layers = architecture.cache.layers.clone();
+    if UNUSED_CACHE.contains(&subject.family.as_str()) {
+        for layer in &mut layers {
+            layer.store = Store::Nothing;
+        }
+    }
     let (Some(hidden), Some(vocab)) = (architecture.hidden_size, architecture.vocab_size) else {
         return None;
     };
@@ -322,10 +348,18 @@ fn network(subject: &Subject) -> Option<Network> {
         top_k: subject.extra.top_k,
         indexed: layers.iter().any(|layer| layer.indexer > 0),
         pooled: subject.extra.pooled > 0,
-        weighted_inputs: family == "llama4",
+        quirks: Quirks {
+            weighted_inputs: family == "llama4",
+            centred: CENTRED.contains(&family),
+            still: STILL.contains(&family),
+            residual_first: RESIDUAL_FIRST.contains(&family),
+            masked_logits: family == "chameleon",
+            biased_scores: matches!(family, "t5" | "t5encoder"),
+            encoded: if family == "t5" { architecture.context_length.unwrap_or(0) } else { 0 },
+        },
     };
     let shapes = subject.plan.iter().map(|weight| (weight.name.as_str(), weight.shape.as_slice()));
-    Some(Network::new(shapes, layers, &numbers))
+    Some(Network::new(shapes, &layers, &numbers))
 }
 
 /// What llama.cpp takes.

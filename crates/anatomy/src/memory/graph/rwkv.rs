@@ -67,11 +67,10 @@ impl Builder<'_> {
         self.graph.in_place(&[up])
     }
 
-    /// The time mix: what is added to the stream, and the norm that the channel mix is shifted by.
-    pub(super) fn time_mix(&mut self, rwkv: &Rwkv, stream: Id) -> Id {
+    /// The time mix: what is added to the stream.
+    pub(super) fn time_mix(&mut self, rwkv: &Rwkv, normed: Id) -> Id {
         let hidden = self.network.hidden;
         let sequences = self.batch.sequences;
-        let normed = self.norm(stream);
         let shifts = if rwkv.channel.is_some() { 2 } else { 1 };
         let before = self.graph.result(Shape::f32([hidden, shifts, sequences]), &[]);
         let previous = self.shifted(normed, before);
@@ -183,10 +182,13 @@ impl Builder<'_> {
         (vec![key, value, receptance, decay], Some(gate))
     }
 
-    /// The channel mix: what is added to the stream.
-    pub(super) fn channel_mix(&mut self, rwkv: &Rwkv, normed: Id) -> Id {
+    /// The channel mix: what is added to the stream. The last token of both norms is kept for the next batch.
+    pub(super) fn channel_mix(&mut self, rwkv: &Rwkv, first: Id, normed: Id) -> Id {
         let hidden = self.network.hidden;
         let width = rwkv.channel.unwrap_or(0);
+        let ends = [first, normed].map(|norm| self.graph.view(norm, [hidden, 1, self.batch.sequences]));
+        let kept = self.graph.sink(&ends);
+        self.graph.expand(kept);
         let before = self.graph.result(Shape::f32([hidden, 1, self.batch.sequences]), &[]);
         let previous = self.shifted(normed, before);
         let difference = self.graph.in_place(&[previous, normed]);
