@@ -3,15 +3,20 @@
 //! Computed once, from a configuration or from GGUF metadata. Runtimes allocate differently over the same table, so
 //! it counts numbers, not bytes, and knows nothing of padding or paging.
 
+mod gguf;
+
 use std::collections::HashSet;
 
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::architecture::{Architecture, Config, KV_HEADS, Keys, QUERY_HEADS, attention_free, latent_rank, whole};
+use crate::architecture::{Architecture, Config, KV_HEADS, QUERY_HEADS, attention_free, latent_rank, whole};
 
 /// Layers beyond this are not tabulated: no model has them, and a hostile configuration may declare 10^18.
 const MAX_LAYERS: u64 = 1 << 16;
+
+/// Tokens of a group where an indexer chooses among groups (DeepSeek-V4).
+const SPARSE_RATE: u64 = 4;
 
 /// Bytes of one cached number, in the 16-bit types that runtimes use by default.
 const BYTES: u64 = 2;
@@ -135,6 +140,9 @@ pub struct Layer {
     pub state: Option<State>,
     /// Whether it also attends to an encoder's output, which is cached once.
     pub encoder: bool,
+    /// Numbers in a key and a value of one head as llama.cpp reads them off GGUF metadata, whether or not the layer
+    /// keeps any: quantised caches are refused by them. 0 where not known.
+    pub head: (u64, u64),
     /// Numbers per token that the layer would keep with a full key and value for every query head.
     pub uncompressed: u64,
 }
@@ -150,6 +158,7 @@ impl Layer {
         recurrent: false,
         state: None,
         encoder: false,
+        head: (0, 0),
         uncompressed: 0,
     };
 
@@ -194,6 +203,9 @@ pub struct Cache {
     pub layers: Vec<Layer>,
     /// Tokens that the model itself puts before each sequence.
     pub prompt: u64,
+    /// Numbers of the values of the widest layer in GGUF metadata, layers that keep none of their own included: in a
+    /// transposed cache all are as wide. 0 where not known.
+    pub widest_values: u64,
     /// Why nothing is known.
     pub unknown: Option<String>,
 }
@@ -260,17 +272,22 @@ impl Plan {
 }
 
 fn checked_layers(architecture: &Architecture) -> Result<usize, String> {
-    let layers = architecture.layers.ok_or("the number of layers is not known")?;
+    plausible(architecture.layers.ok_or("the number of layers is not known")?)
+}
+
+fn plausible(layers: u64) -> Result<usize, String> {
     if layers == 0 || layers > MAX_LAYERS {
         return Err(format!("{layers} layers are not plausible"));
     }
     usize::try_from(layers).map_err(|error| error.to_string())
 }
 
+pub(crate) use gguf::table as from_gguf;
+
 /// The table as a configuration states it, with sizes from the architecture.
 pub(crate) fn from_config(config: &Config, architecture: &Architecture) -> Cache {
     let prompt = if config.text_type() == "cpmant" { config.unsigned("prompt_length").unwrap_or(32) } else { 0 };
-    config_layers(config, architecture).map_or_else(Cache::unknown, |layers| Cache { layers, prompt, unknown: None })
+    config_layers(config, architecture).map_or_else(Cache::unknown, |layers| Cache { layers, prompt, ..Cache::default() })
 }
 
 fn config_layers(config: &Config, architecture: &Architecture) -> Result<Vec<Layer>, String> {
@@ -847,217 +864,4 @@ fn config_state(config: &Config, architecture: &Architecture) -> Option<State> {
             Some(State { recurrent: inner.checked_mul(states)?, channels: inner, kernel, ..State::default() })
         }
     }
-}
-
-/// The table as GGUF metadata states it, with llama.cpp's own rules for what its keys leave open.
-pub(crate) fn from_gguf(keys: &Keys, architecture: &Architecture) -> Cache {
-    gguf_layers(keys, architecture).map_or_else(Cache::unknown, |layers| Cache { layers, ..Cache::default() })
-}
-
-/// Tokens of a group where an indexer chooses among groups (DeepSeek-V4).
-const SPARSE_RATE: u64 = 4;
-
-/// Architectures of llama.cpp that keep no cache: encoders, and diffusion models that see all at once.
-#[rustfmt::skip]
-const GGUF_CACHELESS: &[&str] = &[
-    "bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3", "modern-bert", "neo-bert", "eurobert",
-    "gemma-embedding", "t5encoder", "wavtokenizer-dec", "dream", "llada", "llada-moe", "rnd1", "clip",
-];
-/// Architectures all of whose layers are recurrent.
-const GGUF_RECURRENT: &[&str] = &["mamba", "mamba2", "rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7"];
-/// Hybrids whose layers with attention come at an interval, the last of each group.
-const GGUF_INTERVAL: &[&str] = &["qwen3next", "qwen35", "qwen35moe", "qwen4exp"];
-
-/// Sliding windows by architecture (llama.cpp, `src/models`): layers in a group, whether the full layer stands first
-/// in it (else last), window where no key gives one.
-#[rustfmt::skip]
-const GGUF_WINDOWS: &[(&str, u64, bool, u64)] = &[
-    ("afmoe", 4, false, 0), ("cohere2", 4, false, 0), ("exaone-moe", 4, false, 128), ("gemma2", 2, false, 4096),
-    ("gemma3", 6, false, 0), ("gemma3n", 5, false, 0), ("gpt-oss", 2, false, 0), ("llama4", 4, false, 8192),
-    ("mellum", 4, false, 0), ("muse-glimmer", 4, false, 0), ("olmo2", 4, false, 0), ("plamo3", 8, false, 0),
-    ("cohere2moe", 4, true, 0), ("laguna", 4, true, 0), ("smallthinker", 4, true, 4096),
-];
-
-fn gguf_layers(keys: &Keys, architecture: &Architecture) -> Result<Vec<Layer>, String> {
-    let count = checked_layers(architecture)?;
-    let family = keys.family;
-    if GGUF_CACHELESS.contains(&family) || keys.truth("attention.causal") == Some(false) {
-        return Ok(vec![Layer::NOTHING; count]);
-    }
-    let shared = keys.unsigned("attention.shared_kv_layers").or((family == "gemma3n").then(|| {
-        // Gemma 3n keeps keys and values in its first 20 layers, whatever their number.
-        (count as u64).saturating_sub(20)
-    }));
-    let own = (count as u64).saturating_sub(shared.unwrap_or(0));
-    let mut layers = Vec::with_capacity(count);
-    for index in 0..count {
-        let plan = gguf_plan(keys, index, count)?;
-        let mut layer = Layer { recurrent: plan.recurrent, ..Layer::NOTHING };
-        if plan.recurrent {
-            layer.state = gguf_state(keys, architecture);
-        }
-        if let Some(reach) = plan.attention {
-            layer.reach = reach;
-            layer.encoder = family == "t5";
-            if family == "deepseek4" {
-                let compressed = gguf_compressed(keys, index)?;
-                let window = keys.unsigned("attention.sliding_window").ok_or("the window is not known")?;
-                layer.reach = Reach::Sliding(window);
-                layer.store = Store::Compressed(compressed);
-                let query = architecture.attention.query_heads.unwrap_or(0);
-                layer.uncompressed = query.saturating_mul(compressed.head).saturating_mul(2);
-            } else if index as u64 >= own {
-                layer.store = Store::Shared;
-            } else {
-                (layer.store, layer.uncompressed) = gguf_store(keys, architecture, index, reach)?;
-                let own_indexer = keys.of_layer("attention.indexer.types", index);
-                let indexes = !keys.is_list("attention.indexer.types") || own_indexer != Some(0);
-                if indexes && reach == Reach::All {
-                    // Pooled keys (GLM-5-Next) are kept beside what they are pooled from and its gate.
-                    let times = if keys.unsigned("attention.indexer.kpool").is_some() { 3 } else { 1 };
-                    layer.indexer = keys.unsigned("attention.indexer.key_length").unwrap_or(0).saturating_mul(times);
-                }
-            }
-        }
-        layers.push(layer);
-    }
-    Ok(layers)
-}
-
-fn gguf_plan(keys: &Keys, index: usize, count: usize) -> Result<Plan, String> {
-    let family = keys.family;
-    if GGUF_RECURRENT.contains(&family) {
-        return Ok(Plan::RECURRENT);
-    }
-    let kv_heads = keys.of_layer("attention.head_count_kv", index);
-    let recurrent = if keys.is_list("attention.recurrent_layers") {
-        keys.of_layer("attention.recurrent_layers", index) == Some(1)
-    } else if GGUF_INTERVAL.contains(&family) {
-        let interval = keys.unsigned("full_attention_interval").unwrap_or(4);
-        !(index as u64 + 1).is_multiple_of(interval)
-    } else {
-        let state = keys.unsigned("ssm.conv_kernel").or_else(|| keys.unsigned("shortconv.l_cache"));
-        // Nemotron-H also has layers of feed-forward alone: no heads either, but a width.
-        let feeds = keys.is_list("feed_forward_length") && keys.of_layer("feed_forward_length", index) != Some(0);
-        keys.is_list("attention.head_count_kv") && kv_heads == Some(0) && state.is_some() && !feeds
-    };
-    if recurrent {
-        return Ok(Plan::RECURRENT);
-    }
-    if keys.is_list("attention.head_count_kv") && kv_heads == Some(0) {
-        return Ok(Plan::NOTHING);
-    }
-    if keys.is_list("feed_forward_length")
-        && family.starts_with("nemotron_h")
-        && keys.of_layer("feed_forward_length", index) != Some(0)
-    {
-        return Ok(Plan::NOTHING);
-    }
-    let plan = match gguf_reach(keys, index, count) {
-        Some(reach) => Plan::within(reach),
-        None => Plan::FULL,
-    };
-    Ok(if matches!(family, "falcon-h1" | "hymba") { Plan { recurrent: true, ..plan } } else { plan })
-}
-
-/// The window of a layer, if it has one.
-fn gguf_reach(keys: &Keys, index: usize, count: usize) -> Option<Reach> {
-    const PATTERN: &str = "attention.sliding_window_pattern";
-    let family = keys.family;
-    let default = GGUF_WINDOWS.iter().find(|row| row.0 == family);
-    let window = keys.unsigned("attention.sliding_window").or(default.map(|row| row.3).filter(|window| *window > 0))?;
-    let reach = if family == "llama4" { Reach::Chunked(window) } else { Reach::Sliding(window) };
-    let place = index as u64;
-    let sliding = if keys.is_list(PATTERN) {
-        keys.of_layer(PATTERN, index) == Some(1)
-    } else {
-        let period = keys.unsigned(PATTERN).or(default.map(|row| row.1)).or(match family {
-            // Only the 32 B model of EXAONE 4 slides.
-            "exaone4" if count == 64 => Some(4),
-            _ => None,
-        });
-        let first = default.is_some_and(|row| row.2);
-        match period.filter(|period| *period > 0) {
-            Some(period) if first => !place.is_multiple_of(period),
-            Some(period) => !(place + 1).is_multiple_of(period),
-            // A window without a pattern: llama.cpp ignores it.
-            None => family == "dflash",
-        }
-    };
-    sliding.then_some(reach)
-}
-
-fn gguf_store(keys: &Keys, architecture: &Architecture, index: usize, reach: Reach) -> Result<(Store, u64), String> {
-    let slides = matches!(reach, Reach::Sliding(_));
-    let size =
-        |name: &str, of_sliding: &str| keys.unsigned(of_sliding).filter(|_| slides).or_else(|| keys.unsigned(name));
-    let stated = |name: &str| keys.of_layer(name, index);
-    let query = stated("attention.head_count").filter(|heads| *heads > 0).or(architecture.attention.query_heads);
-    let rank = size("attention.kv_lora_rank", "attention.kv_lora_rank_swa");
-    let expanded = size("attention.key_length_mla", "attention.key_length_mla_swa")
-        .zip(size("attention.value_length_mla", "attention.value_length_mla_swa"));
-    let key = size("attention.key_length", "attention.key_length_swa");
-    // llama.cpp since January 2026 keeps one latent key; files from before it have no `_mla` keys, and are expanded.
-    if let (Some(rank), Some((full_key, full_value)), Some(key)) = (rank, expanded, key) {
-        let rotated = key.checked_sub(rank).ok_or("the latent key is shorter than its rank")?;
-        let uncompressed = query.unwrap_or(0).saturating_mul(full_key.saturating_add(full_value));
-        return Ok((Store::Latent { rank, rotated }, uncompressed));
-    }
-    let quotient = || architecture.hidden_size?.checked_div(query?);
-    let key = key.or_else(quotient).ok_or("the size of a head is not known")?;
-    let value = size("attention.value_length", "attention.value_length_swa")
-        .or_else(quotient)
-        .ok_or("the size of a head is not known")?;
-    let heads = stated("attention.head_count_kv").or(query).ok_or("the number of key and value heads is not known")?;
-    let uncompressed = query.unwrap_or(heads).saturating_mul(key.saturating_add(value));
-    Ok((Store::KeyValue { heads, key, value }, uncompressed))
-}
-
-/// How a layer of DeepSeek-V4 compresses what is older than its window.
-fn gguf_compressed(keys: &Keys, index: usize) -> Result<Compressed, String> {
-    let head = keys.unsigned("attention.key_length").ok_or("the size of a head is not known")?;
-    let rate = keys.of_layer("attention.compress_ratios", index).unwrap_or(0);
-    let indexer = if rate == SPARSE_RATE { keys.unsigned("attention.indexer.key_length").unwrap_or(0) } else { 0 };
-    Ok(Compressed { head, indexer, rate, overlap: rate == SPARSE_RATE })
-}
-
-/// State of one recurrent layer (llama.cpp, `llama_hparams::n_embd_r` and `n_embd_s`).
-fn gguf_state(keys: &Keys, architecture: &Architecture) -> Option<State> {
-    let hidden = architecture.hidden_size?;
-    if let Some(head) = keys.unsigned("wkv.head_size") {
-        let shifts = keys.unsigned("token_shift_count").unwrap_or(2);
-        return Some(State {
-            recurrent: hidden.checked_mul(head)?,
-            channels: hidden,
-            kernel: shifts.checked_add(1)?,
-            ..State::default()
-        });
-    }
-    if let Some(kernel) = keys.unsigned("shortconv.l_cache") {
-        return Some(State { recurrent: 0, channels: hidden, kernel, ..State::default() });
-    }
-    if let Some(size) = keys.unsigned("kda.head_dim") {
-        let width = architecture.attention.query_heads?.checked_mul(size)?;
-        let kernel = keys.unsigned("ssm.conv_kernel")?;
-        return Some(State {
-            recurrent: width.checked_mul(size)?,
-            channels: width.checked_mul(3)?,
-            kernel,
-            ..State::default()
-        });
-    }
-    if keys.family == "minimax-01" {
-        let (heads, size) = (architecture.attention.query_heads?, architecture.attention.head_dim?);
-        return Some(State { recurrent: heads.checked_mul(size)?.checked_mul(size)?, ..State::default() });
-    }
-    let inner = keys.unsigned("ssm.inner_size")?;
-    let states = keys.unsigned("ssm.state_size")?;
-    let groups = keys.unsigned("ssm.group_count").unwrap_or(0);
-    let shared = groups.checked_mul(states)?.checked_mul(2)?;
-    Some(State {
-        recurrent: inner.checked_mul(states)?,
-        channels: inner.checked_add(shared)?,
-        kernel: keys.unsigned("ssm.conv_kernel")?,
-        ..State::default()
-    })
 }

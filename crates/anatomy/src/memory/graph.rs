@@ -4,7 +4,11 @@
 //! the graph of a micro-batch from it and asks the [allocator](super::allocator) how much it needs. What is smaller
 //! than a row of activations is left out. Steps and their order: llama.cpp, `src/llama-graph.cpp` and `src/models`.
 
+mod rwkv;
+
 use foldhash::{HashMap, HashMapExt};
+
+use rwkv::Rwkv;
 
 use super::allocator::{Graph, Id, Shape};
 use crate::cache::{Layer, Reach, State, Store};
@@ -50,8 +54,9 @@ pub(super) struct Network {
     /// Numbers that an input embedding has: more than the width where images add some to each layer.
     input: u64,
     vocab: u64,
-    /// Numbers of the embedding that each layer has of its own (Gemma 3n, Gemma 4).
+    /// Numbers of the embedding that each layer has of its own (Gemma 3n, Gemma 4), and those of all layers.
     per_layer: u64,
+    all_layers: u64,
     /// Streams of the residual, where there are several (hyper-connections).
     streams: u64,
     /// Numbers of all values of the layer that has most, for their places in a transposed cache.
@@ -66,16 +71,40 @@ pub(super) struct Network {
     pooled: bool,
     /// Layers that are left out of `blocks`, but have zeros to unmask with.
     hidden_zeros: usize,
-    /// Whether the experts' inputs are weighted, not their outputs (Llama 4).
-    weighted_inputs: bool,
+    /// What is only told by the architecture's name.
+    quirks: Quirks,
     blocks: Vec<Block>,
+}
+
+/// Habits of an architecture's graph that neither names nor shapes of its tensors show.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Quirks {
+    /// The experts' inputs are weighted, not their outputs (Llama 4).
+    pub(super) weighted_inputs: bool,
+    /// Norms take the mean away, which ggml does not do in place.
+    pub(super) centred: bool,
+    /// Queries and keys are not rotated: positions are learned, or biases of the scores.
+    pub(super) still: bool,
+    /// The residual is the first term of the sum after the feed-forward network, and is written over.
+    pub(super) residual_first: bool,
+    /// A copy of the logits has some of them suppressed (Chameleon).
+    pub(super) masked_logits: bool,
+    /// Scores have a learned bias by distance, and flash attention is not used (T5).
+    pub(super) biased_scores: bool,
+    /// Tokens that a decoder sees of its encoder (T5).
+    pub(super) encoded: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Block {
+    /// Whether there is a norm before the attention, and one before the feed-forward network.
+    norms: (bool, bool),
+    /// Whether the sum after attention is normed.
+    normed_sum: bool,
     mixer: Mixer,
     /// A recurrent part beside the attention.
     recurrent: Option<Recurrent>,
+    rwkv: Option<Rwkv>,
     feed: Feed,
     /// Whether attention and feed-forward read the same norm.
     parallel: bool,
@@ -128,6 +157,8 @@ struct Indexer {
     heads: u64,
     /// Whether scores of single heads are never stored.
     fused: bool,
+    /// Whether blocks of cells are chosen, for each stream on its own, and only for flash attention (MiniMax-M3).
+    blocks: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -196,7 +227,7 @@ pub(super) struct Numbers {
     pub(super) indexer_heads: u64,
     pub(super) indexer_size: u64,
     pub(super) late_outputs: bool,
-    pub(super) weighted_inputs: bool,
+    pub(super) quirks: Quirks,
     pub(super) keeps_last: bool,
     pub(super) top_k: u64,
     /// Whether some layer has an indexer.
@@ -217,6 +248,8 @@ impl Network {
     ) -> Self {
         let mut by_layer: Vec<Shapes> = vec![Shapes::new(); layers.len()];
         for (name, shape) in tensors {
+            // Of an encoder and a decoder, the decoder's are computed where there is one.
+            let name = name.strip_prefix("enc.").or_else(|| name.strip_prefix("dec.")).unwrap_or(name);
             let Some((layer, rest)) = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) else { continue };
             if let Some(shapes) = layer.parse().ok().and_then(|layer: usize| by_layer.get_mut(layer)) {
                 shapes.insert(rest, shape);
@@ -234,7 +267,8 @@ impl Network {
             hidden: numbers.hidden,
             input: numbers.hidden.saturating_mul(1 + numbers.deepstack),
             vocab: numbers.vocab,
-            per_layer: numbers.per_layer.saturating_mul(count),
+            per_layer: numbers.per_layer,
+            all_layers: numbers.per_layer.saturating_mul(count),
             streams: numbers.residual_streams.max(1),
             values,
             late_outputs: numbers.late_outputs,
@@ -242,7 +276,7 @@ impl Network {
             top_k: numbers.top_k,
             pooled: numbers.pooled,
             hidden_zeros,
-            weighted_inputs: numbers.weighted_inputs,
+            quirks: numbers.quirks,
             blocks,
         }
     }
@@ -285,7 +319,8 @@ impl Block {
         let has = |name: &str| shapes.contains_key(name);
         let window = matches!(layer.reach, Reach::Sliding(_) | Reach::Chunked(_));
         let (heads, width) = (numbers.indexer_heads, numbers.indexer_heads.saturating_mul(numbers.indexer_size));
-        let own = |fused: bool| (layer.indexer > 0).then_some(Indexer { width, heads, fused });
+        let blocks = layer.indexer_values;
+        let own = |fused: bool| (layer.indexer > 0).then_some(Indexer { width, heads, fused, blocks });
         let query_rows = rows("attn_q.weight");
         let mixer = match layer.store {
             Store::KeyValue { heads: kv_heads, key: key_size, value: value_size } => {
@@ -325,7 +360,12 @@ impl Block {
                 let value = shapes.get("attn_v_b.weight").and_then(|shape| shape.iter().rev().nth(1).copied());
                 let value = value.unwrap_or(numbers.value_size);
                 let gate = rows("attn_gate.weight").unwrap_or(0);
-                let chosen = (numbers.indexed && !window).then_some(Indexer { width: 0, heads: 0, fused: true });
+                let chosen = (numbers.indexed && !window).then_some(Indexer {
+                    width: 0,
+                    heads: 0,
+                    fused: true,
+                    blocks: false,
+                });
                 let indexer = own(true).or(chosen);
                 let query_rank = rows("attn_q_a.weight");
                 Mixer::Latent { heads, query_rank, query, rank, rotated, value, window, gate, indexer }
@@ -383,16 +423,37 @@ impl Block {
                 window: true,
                 stores: true,
                 expanded: None,
-                indexer: (compressed.indexer > 0).then_some(Indexer { width, heads, fused: true }),
+                indexer: (compressed.indexer > 0).then_some(Indexer {
+                    width,
+                    heads,
+                    fused: true,
+                    blocks: false,
+                }),
                 rate: compressed.rate,
             },
             Store::Nothing | Store::Cross => Mixer::None,
         };
-        let recurrent = layer.state.filter(|_| layer.recurrent).map(|state| Recurrent::new(&state, shapes, numbers));
+        let state = layer.state.filter(|_| layer.recurrent);
+        let rwkv = state.and_then(|state| Rwkv::new(state.recurrent, shapes));
+        let recurrent = state.filter(|_| rwkv.is_none()).map(|state| Recurrent::new(&state, shapes, numbers));
         let feed = Feed::new(shapes, numbers);
-        let normed = ["ffn_norm.weight", "attn_post_norm.weight", "post_attention_norm.weight", "ffn_pre_norm.weight"];
-        let parallel = mixer != Mixer::None && feed != Feed::None && !normed.iter().any(|name| has(name));
-        Block { mixer, recurrent, feed, parallel, per_layer: has("inp_gate.weight") }
+        let any = |names: &[&str]| names.iter().any(|name| has(name));
+        let before = any(&["ffn_norm.weight", "ffn_pre_norm.weight"]);
+        let between = any(&["attn_post_norm.weight", "post_attention_norm.weight"]);
+        let after = any(&["ffn_post_norm.weight", "post_ffw_norm.weight", "layer_output_norm.weight"]);
+        let normed_sum = has("attn_output_norm.weight") && after;
+        let parallel = mixer != Mixer::None && feed != Feed::None && !before && !between && !normed_sum;
+        Block {
+            // A norm after attention is the one before the feed-forward network, unless that has one of its own behind.
+            norms: (!(between || normed_sum) || has("attn_norm.weight"), before || !(after || normed_sum)),
+            normed_sum,
+            mixer,
+            recurrent,
+            rwkv,
+            feed,
+            parallel,
+            per_layer: has("inp_gate.weight"),
+        }
     }
 }
 
@@ -465,6 +526,19 @@ struct Places {
     cells: u64,
 }
 
+/// What scores are mixed with.
+#[derive(Debug, Clone, Copy)]
+struct Values {
+    /// Keys that are not in the cache.
+    key: Option<Id>,
+    /// Values that had to be turned.
+    values: Option<Id>,
+    /// Numbers of a head.
+    size: u64,
+    /// Numbers of the latent that they are expanded from.
+    expanded: Option<u64>,
+}
+
 /// The graph of one micro-batch in the making.
 struct Builder<'n> {
     network: &'n Network,
@@ -478,6 +552,10 @@ struct Builder<'n> {
     full: Option<Places>,
     sliding: Option<Places>,
     outputs: Option<Id>,
+    /// Values of the first layer, which later ones mix in (RWKV 7).
+    first_value: Option<Id>,
+    /// Distances of positions, by which biases of scores are looked up.
+    distances: Option<Id>,
 }
 
 impl<'n> Builder<'n> {
@@ -491,7 +569,19 @@ impl<'n> Builder<'n> {
         for _ in 0..network.hidden_zeros.min(1 << 12) {
             graph.input(Shape::f32([chosen, batch.tokens, 1]));
         }
-        Builder { network, batch, graph, words, positions, rotation: None, full: None, sliding: None, outputs: None }
+        Builder {
+            network,
+            batch,
+            graph,
+            words,
+            positions,
+            rotation: None,
+            full: None,
+            sliding: None,
+            outputs: None,
+            first_value: None,
+            distances: None,
+        }
     }
 
     fn places(&mut self, window: bool, stores: bool) -> Places {
@@ -554,12 +644,22 @@ impl<'n> Builder<'n> {
         let mut stream = self.graph.result(shape, &[self.words]);
         self.graph.expand(stream);
         let per_layer = (self.network.per_layer > 0).then(|| {
-            let shape = self.rows(self.network.per_layer);
+            let shape = self.rows(self.network.all_layers);
             let own = self.graph.result(shape, &[self.words]);
+            self.graph.expand(own);
             let projected = self.graph.result(shape, &[stream]);
-            let sum = self.graph.in_place(&[projected, own]);
-            self.graph.expand(sum);
-            sum
+            let parts = self.graph.view(projected, shape.size);
+            let normed = self.graph.result(shape, &[parts]);
+            let sum = self.graph.in_place(&[normed, own]);
+            let turned = self.graph.result(shape, &[sum]);
+            self.graph.expand(turned);
+            turned
+        });
+        // Numbers that images add to layers stand behind the embedding, zeros for text.
+        let wide = (self.network.input > hidden).then(|| {
+            let wide = self.graph.result(self.rows(self.network.input), &[stream]);
+            stream = self.graph.view(wide, [hidden, self.batch.tokens, 1]);
+            wide
         });
         if self.network.streams > 1 {
             let shape = Shape::f32([hidden, self.network.streams, self.batch.tokens]);
@@ -569,6 +669,11 @@ impl<'n> Builder<'n> {
         let last = self.network.blocks.len().saturating_sub(1);
         for (index, block) in self.network.blocks.iter().enumerate() {
             stream = self.block(block, stream, index == last, per_layer);
+            if let Some(wide) = wide.filter(|_| (index as u64) < (self.network.input / hidden.max(1)).saturating_sub(1)) {
+                let part = self.graph.view(wide, [hidden, self.batch.tokens, 1]);
+                stream = self.graph.in_place(&[stream, part]);
+                self.graph.expand(stream);
+            }
         }
         if self.network.streams > 1 {
             stream = self.graph.result(shape, &[stream]);
@@ -579,9 +684,12 @@ impl<'n> Builder<'n> {
         if self.network.late_outputs {
             stream = self.chosen(stream);
         }
-        let normed = self.graph.in_place(&[stream]);
-        let scaled = self.graph.in_place(&[normed]);
-        let logits = self.graph.result(Shape::f32([self.network.vocab, self.batch.outputs, 1]), &[scaled]);
+        let scaled = self.norm(stream);
+        let shape = Shape::f32([self.network.vocab, self.batch.outputs, 1]);
+        let mut logits = self.graph.result(shape, &[scaled]);
+        if self.network.quirks.masked_logits {
+            logits = self.graph.result(shape, &[logits]);
+        }
         self.graph.expand(logits);
         self.graph.buffer()
     }
@@ -591,7 +699,7 @@ impl<'n> Builder<'n> {
         // With several residual streams the layer works on their mixture, and gives to all of them.
         let many = self.network.streams > 1;
         let input = if many { self.graph.result(hidden, &[stream]) } else { stream };
-        let normed = self.norm(input);
+        let normed = if block.norms.0 { self.norm(input) } else { input };
         let mut mixed = match &block.mixer {
             Mixer::None => None,
             Mixer::Heads { .. } => Some(self.attention(&block.mixer, normed)),
@@ -603,6 +711,9 @@ impl<'n> Builder<'n> {
                 Some(attention) => self.graph.in_place(&[attention, other]),
                 None => other,
             });
+        }
+        if let Some(rwkv) = &block.rwkv {
+            mixed = Some(self.time_mix(rwkv, normed));
         }
         let mut residual = if many { stream } else { input };
         let mut entry = normed;
@@ -620,14 +731,23 @@ impl<'n> Builder<'n> {
                 beside = Some(output);
             } else {
                 residual = self.graph.in_place(&[output, residual]);
+                if block.normed_sum {
+                    residual = self.norm(residual);
+                }
                 entry = residual;
             }
         }
+        let channels = block.rwkv.as_ref().filter(|rwkv| rwkv.has_channel_mix());
         let mut stream = match &block.feed {
+            Feed::None if channels.is_some() => {
+                let input = self.norm(entry);
+                let output = channels.map_or(input, |rwkv| self.channel_mix(rwkv, normed, input));
+                self.graph.in_place(&[output, residual])
+            }
             Feed::None => residual,
             feed => {
                 let input = if many { self.graph.result(hidden, &[entry]) } else { entry };
-                let input = if block.parallel { input } else { self.norm(input) };
+                let input = if block.parallel || !block.norms.1 { input } else { self.norm(input) };
                 if let Some(attention) = beside {
                     self.graph.expand(attention);
                 }
@@ -638,15 +758,20 @@ impl<'n> Builder<'n> {
                 if many {
                     let wide = self.graph.shape(residual);
                     self.graph.result(wide, &[output, residual])
+                } else if self.network.quirks.residual_first {
+                    self.graph.in_place(&[residual, output])
                 } else {
                     self.graph.in_place(&[output, residual])
                 }
             }
         };
+        if block.normed_sum {
+            stream = self.norm(stream);
+        }
         if let (true, Some(embeddings)) = (block.per_layer, per_layer) {
             let width = self.network.per_layer;
             let part = self.graph.view(embeddings, [width, self.batch.tokens, 1]);
-            let gated = self.graph.result(self.rows(width / self.network.blocks.len().max(1) as u64), &[stream]);
+            let gated = self.graph.result(self.rows(width), &[stream]);
             let projected = self.graph.result(hidden, &[gated, part]);
             stream = self.graph.in_place(&[projected, stream]);
         }
@@ -655,7 +780,11 @@ impl<'n> Builder<'n> {
     }
 
     fn norm(&mut self, input: Id) -> Id {
-        let normed = self.graph.in_place(&[input]);
+        let normed = if self.network.quirks.centred {
+            self.graph.result(self.graph.shape(input), &[input])
+        } else {
+            self.graph.in_place(&[input])
+        };
         self.graph.in_place(&[normed])
     }
 
@@ -687,10 +816,11 @@ impl<'n> Builder<'n> {
                 let view = graph.view(all, [size, heads, tokens]);
                 (view, Shape::f32([size, heads, tokens]))
             };
+            let still = self.network.quirks.still;
             let (view, shape) = part(&mut self.graph, key_size, heads);
-            q = self.graph.result(shape, &[view, self.positions]);
+            q = if still { view } else { self.graph.result(shape, &[view, self.positions]) };
             let (view, shape) = part(&mut self.graph, key_size, kv_heads);
-            k = self.graph.result(shape, &[view, self.positions]);
+            k = if still { view } else { self.graph.result(shape, &[view, self.positions]) };
             v = part(&mut self.graph, value_size, kv_heads).0;
         } else {
             let project = |graph: &mut Graph, width: u64, size: u64| {
@@ -703,9 +833,11 @@ impl<'n> Builder<'n> {
                 let part = self.graph.view(q, [key_size, heads, tokens]);
                 q = self.graph.result(self.heads(key_size, heads), &[part]);
             }
-            q = self.graph.in_place(&[q, self.positions]);
+            let still = self.network.quirks.still;
+            let turn = |graph: &mut Graph, of| if still { of } else { graph.in_place(&[of, self.positions]) };
+            q = turn(&mut self.graph, q);
             k = project(&mut self.graph, key.max(1), key_size);
-            k = self.graph.in_place(&[k, self.positions]);
+            k = turn(&mut self.graph, k);
             v = project(&mut self.graph, value.max(1), value_size);
         }
         if let Some((both, latent)) = expanded {
@@ -741,14 +873,17 @@ impl<'n> Builder<'n> {
             self.graph.expand(k);
             self.graph.expand(v);
         }
-        let cells = places.cells;
+        let mut cells = places.cells;
         let mask = match rate {
             0 => self.indexed(indexer, input, places.mask, cells),
-            _ => self.grouped(rate, key_size, indexer, input, places),
+            _ => {
+                cells = cells.saturating_add(self.groups(rate));
+                self.grouped(rate, key_size, indexer, input, places)
+            }
         };
         let turned = self.graph.view(q, [key_size, tokens, heads]);
         let mut sources = vec![turned, mask];
-        let output = if self.batch.flash {
+        let output = if self.batch.flash && !self.network.quirks.biased_scores {
             let streams = self.batch.streams;
             for (single, width, own) in [(self.batch.single_keys, key, k), (self.batch.single_values, value, v)] {
                 let half = Shape { element: 2, size: [width, cells, streams] };
@@ -762,7 +897,17 @@ impl<'n> Builder<'n> {
             let attended = self.graph.result(self.heads(value_size, heads), &sources);
             self.graph.view(attended, [value_size.saturating_mul(heads), tokens, 1])
         } else {
-            self.scores(turned, mask, cells, heads, value_size, None)
+            // Values that are not in the cache are turned first, as are those that were cached for flash attention.
+            let (key, values) = if !cached {
+                let part = self.graph.view(v, self.graph.shape(v).size);
+                (Some(k), Some(self.graph.result(self.graph.shape(v), &[part])))
+            } else if self.batch.flash {
+                let turned = Shape { element: 2, size: [value, cells, self.batch.streams] };
+                (None, Some(self.graph.result(turned, &[])))
+            } else {
+                (None, None)
+            };
+            self.scores(turned, mask, cells, heads, Values { key, values, size: value_size, expanded: None })
         };
         self.graph.expand(output);
         let output = if self.batch.rotates_values {
@@ -775,30 +920,54 @@ impl<'n> Builder<'n> {
     }
 
     /// Attention with the whole matrix of scores.
-    fn scores(&mut self, query: Id, mask: Id, cells: u64, heads: u64, value: u64, expand: Option<(u64, u64)>) -> Id {
+    fn scores(&mut self, query: Id, mask: Id, cells: u64, heads: u64, values: Values) -> Id {
         let tokens = self.batch.tokens;
-        let scores = self.graph.result(Shape::f32([cells, tokens, heads]), &[query]);
+        let shape = Shape::f32([cells, tokens, heads]);
+        let sources: Vec<Id> = [values.key, Some(query)].into_iter().flatten().collect();
+        let mut scores = self.graph.result(shape, &sources);
+        if self.network.quirks.biased_scores {
+            let distances = self.distances(cells);
+            let biases = self.graph.result(shape, &[distances]);
+            let biases = self.graph.view(biases, shape.size);
+            let biases = self.graph.result(shape, &[biases]);
+            scores = self.graph.in_place(&[scores, biases]);
+        }
         let scores = self.graph.in_place(&[scores, mask]);
-        let mut sources = vec![scores];
-        if let Some((rank, element)) = expand {
-            // Values that are a part of the keys are turned first.
-            let turned = Shape { element, size: [rank, cells, self.batch.streams] };
-            sources.push(self.graph.result(turned, &[]));
-        }
-        let width = expand.map_or(value, |(rank, _)| rank);
+        let sources: Vec<Id> = [values.values, Some(scores)].into_iter().flatten().collect();
+        let width = values.expanded.unwrap_or(values.size);
         let mut mixed = self.graph.result(Shape::f32([width, tokens, heads]), &sources);
-        if expand.is_some() {
-            mixed = self.graph.result(Shape::f32([value, tokens, heads]), &[mixed]);
+        if values.expanded.is_some() {
+            mixed = self.graph.result(Shape::f32([values.size, tokens, heads]), &[mixed]);
         }
-        let turned = self.graph.view(mixed, [value, heads, tokens]);
-        self.graph.result(self.rows(value.saturating_mul(heads)), &[turned])
+        let turned = self.graph.view(mixed, [values.size, heads, tokens]);
+        self.graph.result(self.rows(values.size.saturating_mul(heads)), &[turned])
+    }
+
+    /// Where the distance of each token to each cell is written, in the order of the inputs.
+    fn distances(&mut self, cells: u64) -> Id {
+        let distances = match self.distances {
+            Some(distances) => distances,
+            None => self.graph.input(Shape { element: 4, size: [cells, self.batch.tokens, 1] }),
+        };
+        self.distances = Some(distances);
+        distances
+    }
+
+    /// Groups of older tokens in a cache.
+    fn groups(&self, rate: u64) -> u64 {
+        (self.batch.cells / rate.max(1)).max(256)
     }
 
     /// Sparse attention: an indexer scores all cells, and the best of them unmask. Layers without an indexer of their
     /// own unmask what an earlier one chose.
     fn indexed(&mut self, indexer: Option<Indexer>, input: Id, mask: Id, cells: u64) -> Id {
         let Some(indexer) = indexer else { return mask };
-        let tokens = self.batch.tokens;
+        // Blocks are not chosen where sequences lie mixed in one cache.
+        let apart = self.batch.sequences == 1 || self.batch.streams > 1;
+        if indexer.blocks && !(self.batch.flash && apart) {
+            return mask;
+        }
+        let tokens = if indexer.blocks { self.batch.tokens / self.batch.streams.max(1) } else { self.batch.tokens };
         let all = Shape::f32([cells, tokens, 1]);
         let order = (indexer.width > 0).then(|| {
             let query = self.graph.result(self.rows(indexer.width), &[input]);
@@ -814,7 +983,10 @@ impl<'n> Builder<'n> {
             };
             let scores = if self.network.pooled { self.graph.result(all, &[scores]) } else { scores };
             let order = self.graph.result(all, &[scores]);
-            self.graph.expand(order);
+            // Without flash attention the mask comes after the scores.
+            if self.batch.flash {
+                self.graph.expand(order);
+            }
             order
         });
         let empty = self.graph.result(self.graph.shape(mask), &[mask]);
@@ -825,7 +997,9 @@ impl<'n> Builder<'n> {
         let view = self.graph.view(empty, self.graph.shape(mask).size);
         let sources: Vec<Id> = [Some(view), Some(mask), order].into_iter().flatten().collect();
         let sum = self.graph.result(self.graph.shape(mask), &sources);
-        self.graph.expand(sum);
+        if self.batch.flash {
+            self.graph.expand(sum);
+        }
         sum
     }
 
@@ -833,7 +1007,7 @@ impl<'n> Builder<'n> {
     /// their own for groups.
     fn grouped(&mut self, rate: u64, size: u64, indexer: Option<Indexer>, input: Id, places: Places) -> Id {
         let tokens = self.batch.tokens;
-        let groups = (self.batch.cells / rate.max(1)).max(256);
+        let groups = self.groups(rate);
         let mask = Shape { element: 2, size: [groups, tokens, 1] };
         let seen = self.graph.input(mask);
         let own = self.graph.input(mask);
@@ -919,7 +1093,16 @@ impl<'n> Builder<'n> {
             let expanded = self.graph.view(expanded, [value, heads, tokens]);
             self.graph.result(self.rows(value.saturating_mul(heads)), &[expanded])
         } else {
-            self.scores(turned, mask, cells, heads, value, Some((rank, self.batch.key_element)))
+            // Values that are a part of the keys are turned first.
+            let part = Shape { element: self.batch.key_element, size: [rank, cells, self.batch.streams] };
+            let values = self.graph.result(part, &[]);
+            self.scores(
+                turned,
+                mask,
+                cells,
+                heads,
+                Values { key: None, values: Some(values), size: value, expanded: Some(rank) },
+            )
         };
         self.graph.expand(output);
         self.graph.result(self.rows(self.network.hidden), &[output])
@@ -1038,7 +1221,7 @@ impl<'n> Builder<'n> {
                 } else {
                     self.graph.result(self.rows(*latent), &[input])
                 };
-                let entry = if self.network.weighted_inputs {
+                let entry = if self.network.quirks.weighted_inputs {
                     let repeated = self.graph.result(self.heads(*latent, *used), &[entry]);
                     self.graph.in_place(&[repeated, weights])
                 } else {
@@ -1061,7 +1244,7 @@ impl<'n> Builder<'n> {
                     self.graph.in_place(&[up])
                 };
                 let down = project(self, self.heads(*latent, *used), inner);
-                let weighted = if self.network.weighted_inputs { down } else { self.graph.in_place(&[down, weights]) };
+                let weighted = if self.network.quirks.weighted_inputs { down } else { self.graph.in_place(&[down, weights]) };
                 self.graph.expand(weighted);
                 let views: Vec<Id> =
                     (0..(*used).min(256)).map(|_| self.graph.view(weighted, [*latent, tokens, 1])).collect();

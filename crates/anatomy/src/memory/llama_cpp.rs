@@ -4,7 +4,7 @@
 //! Rules read from llama.cpp 0c1e570 (`src/llama-context.cpp`, `llama-kv-cache*.cpp`, `llama-memory-*.cpp`,
 //! `llama-graph.cpp`); figures are those of its CPU backend unless devices are given.
 
-use super::graph::{Batch, Network, Numbers, values};
+use super::graph::{Batch, Network, Numbers, Quirks, values};
 use super::{CacheType, Estimate, Flash, Part, Placed, Request, Subject, Weight, refused};
 use crate::cache::{Compressed, Layer, Reach, State, Store};
 use crate::dtype::DType;
@@ -27,6 +27,20 @@ const LATE_OUTPUTS: &[&str] = &[
 ];
 /// Those of them that do not hand out the last layer's result for next-token prediction.
 const NOT_KEPT: &[&str] = &["deepseek4", "hrm_text", "hy_v4", "kimi-k3"];
+/// Architectures whose norms take the mean away (`LLM_NORM` in `src/models`).
+#[rustfmt::skip]
+const CENTRED: &[&str] = &[
+    "bert", "bloom", "codeshell", "cohere2", "command-r", "dbrx", "falcon", "gpt2", "gptneox", "jais", "jais2",
+    "jina-bert-v2", "jina-bert-v3", "modern-bert", "mpt", "nemotron", "nomic-bert", "nomic-bert-moe", "olmo", "orion",
+    "phi2", "rwkv6", "rwkv7", "stablelm", "starcoder", "starcoder2", "wavtokenizer-dec",
+];
+/// Architectures that do not rotate queries and keys.
+const STILL: &[&str] =
+    &["bert", "bloom", "gpt2", "jais", "jamba", "jina-bert-v2", "mpt", "refact", "starcoder", "t5", "t5encoder"];
+/// Architectures whose residual is written over by the sum after the feed-forward network.
+const RESIDUAL_FIRST: &[&str] = &["jamba", "phi3", "phimoe"];
+/// Encoders that llama.cpp makes a cache for, and then does not use it.
+const UNUSED_CACHE: &[&str] = &["llama-embed", "t5encoder"];
 /// Architectures without flash attention.
 const NO_FLASH: &[&str] = &["grok"];
 
@@ -75,12 +89,12 @@ impl Layout {
             ));
         }
         for layer in layers {
-            let Store::KeyValue { heads, key, value } = layer.store else { continue };
-            for (kind, size) in [(keys, key), (values, value)] {
-                let width = heads.saturating_mul(size);
-                if kind.is_block() && width > 0 && !size.is_multiple_of(kind.dtype().block()) {
+            // Flash attention reads heads one by one; without it a row of all heads must come out even.
+            let (heads, (key, value)) = (if flash { 1 } else { kv_heads(layer) }, head(layer));
+            for (kind, size) in [(keys, key.saturating_mul(heads)), (values, value.saturating_mul(heads))] {
+                if kind.is_block() && !size.is_multiple_of(kind.dtype().block()) {
                     return Err(refused(
-                        format!("a head of {size} numbers is not a whole number of {} blocks", kind.name()),
+                        format!("{size} numbers of a head are not a whole number of {} blocks", kind.name()),
                         "take f16 or bf16 for the cache",
                     ));
                 }
@@ -93,15 +107,17 @@ impl Layout {
 
     fn cells_of(&self, request: &Request, reach: Reach) -> u64 {
         match reach.window() {
-            Some(window) if !request.swa_full => window_cells(request, window, self.cells).min(self.cells),
+            Some(window) if !request.swa_full => {
+                let sequences = if request.kv_unified { request.parallel } else { 1 };
+                window_cells(request, window, sequences, self.cells).min(self.cells)
+            },
             _ => self.cells,
         }
     }
 }
 
-/// Cells of a sliding window: the window of each sequence and one micro-batch.
-fn window_cells(request: &Request, window: u64, cells: u64) -> u64 {
-    let sequences = if request.kv_unified { request.parallel } else { 1 };
+/// Cells of a sliding window: the window of so many sequences and one micro-batch.
+fn window_cells(request: &Request, window: u64, sequences: u64, cells: u64) -> u64 {
     let ubatch = request.ubatch.min(request.batch).min(total_cells(request));
     let wanted = window.saturating_mul(sequences).saturating_add(ubatch);
     wanted.min(cells).min(u64::MAX / 2).next_multiple_of(PADDING)
@@ -112,6 +128,28 @@ fn total_cells(request: &Request) -> u64 {
     let total = if request.kv_unified { request.context.saturating_mul(request.parallel) } else { request.context };
     let padded = total.min(u64::MAX / 2).next_multiple_of(PADDING);
     if request.kv_unified { padded } else { padded.saturating_mul(request.parallel) }
+}
+
+/// Numbers in a key and a value of one head of a layer, even of one that keeps none: llama.cpp asks all of them.
+fn head(layer: &Layer) -> (u64, u64) {
+    match (layer.head, layer.store) {
+        ((0, 0), Store::KeyValue { key, value, .. }) => (key, value),
+        ((0, 0), Store::Latent { rank, rotated }) => (rank.saturating_add(rotated), rank),
+        (stated, _) => stated,
+    }
+}
+
+fn kv_heads(layer: &Layer) -> u64 {
+    match layer.store {
+        Store::KeyValue { heads, .. } => heads,
+        _ => 1,
+    }
+}
+
+/// Numbers of the widest values: transposed, those of all layers are as wide.
+fn widest_values(subject: &Subject) -> u64 {
+    let cache = &subject.architecture.cache;
+    cache.layers.iter().map(values).max().unwrap_or(0).max(cache.widest_values)
 }
 
 /// Bytes of a row of numbers.
@@ -143,14 +181,19 @@ fn cell(layer: &Layer, layout: &Layout, most_values: u64) -> u64 {
 /// Bytes of one sequence's state in a layer: single precision, the last column of a convolution left out.
 fn state_bytes(state: &State) -> u64 {
     let columns = state.kernel.saturating_sub(1).saturating_mul(state.channels);
-    state.recurrent.saturating_add(columns).saturating_mul(4)
+    state.recurrent.saturating_add(columns).saturating_add(state.besides).saturating_mul(4)
 }
 
 /// Cache and state of one sequence in a layer that compresses what is older than its window: a cache for the window,
 /// one for the groups, and the parts of an unfinished group with their scores in single precision. Each sequence has
 /// its own, unified or not.
 fn compressed_bytes(compressed: &Compressed, reach: Reach, request: &Request, layout: &Layout) -> (u64, u64) {
-    let near = layout.cells_of(request, reach).saturating_mul(row(layout.keys, compressed.head));
+    // Cells for one sequence, even where a unified cache has room for all.
+    let near = match reach.window() {
+        Some(window) if !request.swa_full => window_cells(request, window, 1, layout.cells).min(layout.cells),
+        _ => layout.cells,
+    };
+    let near = near.saturating_mul(row(layout.keys, compressed.head));
     if compressed.rate == 0 {
         return (near, 0);
     }
@@ -182,7 +225,7 @@ pub(super) fn cache_bytes(subject: &Subject, request: &Request) -> Result<Option
     if layers.is_empty() {
         return Ok(None);
     }
-    let most = layers.iter().map(values).max().unwrap_or(0);
+    let most = widest_values(subject);
     let each = layers.iter().map(|layer| layer_bytes(layer, request, &layout, most));
     Ok(Some(each.fold((0, 0), |sum, layer| (sum.0.saturating_add(layer.0), sum.1.saturating_add(layer.1)))))
 }
@@ -275,7 +318,12 @@ impl Plan {
 /// What is multiplied; `None` where sizes are missing.
 fn network(subject: &Subject) -> Option<Network> {
     let architecture = &subject.architecture;
-    let layers = &architecture.cache.layers;
+    let mut layers = architecture.cache.layers.clone();
+    if UNUSED_CACHE.contains(&subject.family.as_str()) {
+        for layer in &mut layers {
+            layer.store = Store::Nothing;
+        }
+    }
     let (Some(hidden), Some(vocab)) = (architecture.hidden_size, architecture.vocab_size) else {
         return None;
     };
@@ -300,10 +348,18 @@ fn network(subject: &Subject) -> Option<Network> {
         top_k: subject.extra.top_k,
         indexed: layers.iter().any(|layer| layer.indexer > 0),
         pooled: subject.extra.pooled > 0,
-        weighted_inputs: family == "llama4",
+        quirks: Quirks {
+            weighted_inputs: family == "llama4",
+            centred: CENTRED.contains(&family),
+            still: STILL.contains(&family),
+            residual_first: RESIDUAL_FIRST.contains(&family),
+            masked_logits: family == "chameleon",
+            biased_scores: matches!(family, "t5" | "t5encoder"),
+            encoded: if family == "t5" { architecture.context_length.unwrap_or(0) } else { 0 },
+        },
     };
     let shapes = subject.plan.iter().map(|weight| (weight.name.as_str(), weight.shape.as_slice()));
-    Some(Network::new(shapes, layers, &numbers))
+    Some(Network::new(shapes, &layers, &numbers))
 }
 
 /// What llama.cpp takes.
@@ -361,7 +417,7 @@ pub(super) fn sums(subject: &Subject, request: &Request, plan: &Plan) -> Result<
 /// Bytes by which one sequence grows with the next token, windows that are full left out.
 fn per_token(subject: &Subject, request: &Request, layout: &Layout) -> u64 {
     let layers = &subject.architecture.cache.layers;
-    let most = layers.iter().map(values).max().unwrap_or(0);
+    let most = widest_values(subject);
     let grows = |layer: &&Layer| {
         matches!(layer.store, Store::Compressed(_)) || layout.cells_of(request, layer.reach) >= layout.cells
     };
@@ -413,7 +469,7 @@ fn sequences(count: u64) -> String {
 /// `10 full layers × 8192 cells × 8192 B + 52 sliding layers × 1536 cells × 8192 B`.
 fn cache_formula(subject: &Subject, request: &Request, layout: &Layout) -> String {
     let layers = &subject.architecture.cache.layers;
-    let most = layers.iter().map(values).max().unwrap_or(0);
+    let most = widest_values(subject);
     let mut groups: Vec<(&'static str, u64, u64, u64)> = Vec::new();
     for layer in layers {
         let bytes = match layer.store {
@@ -515,7 +571,7 @@ impl Placement {
             }
         };
         let table = &subject.architecture.cache.layers;
-        let most = table.iter().map(values).max().unwrap_or(0);
+        let most = widest_values(subject);
         let mut used = vec![false; host + 1];
         for (number, (device, (rest, experts))) in self.layers.iter().zip(&plan.layers).enumerate() {
             let kept = table.get(number).map_or((0, 0), |layer| layer_bytes(layer, request, layout, most));

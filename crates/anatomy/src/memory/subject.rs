@@ -159,13 +159,16 @@ impl Subject {
     }
 }
 
+/// Streams of the residual in Gemma 3n, which no key states.
+const ALTERNATING: u64 = 4;
+
 impl Extra {
     fn of_gguf(metadata: &Metadata) -> Self {
         let Some(keys) = Keys::new(metadata) else { return Extra::default() };
         let number = |name: &str| keys.unsigned(name).unwrap_or(0);
         Extra {
             per_layer: number("embedding_length_per_layer_input"),
-            residual_streams: number("hyper_connection.count"),
+            residual_streams: if keys.family == "gemma3n" { ALTERNATING } else { number("hyper_connection.count") },
             deepstack: number("n_deepstack_layers"),
             value_size: number("attention.value_length_mla"),
             indexer_heads: number("attention.indexer.head_count"),
