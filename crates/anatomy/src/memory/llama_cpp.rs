@@ -6,6 +6,10 @@
 
 use super::graph::{Batch, Network, Numbers, Quirks, values};
 use super::{CacheType, Estimate, Flash, Part, Placed, Request, Subject, Weight, refused};
+use std::sync::Mutex;
+
+use foldhash::HashMap;
+
 use crate::cache::{Compressed, Layer, Reach, State, Store};
 use crate::dtype::DType;
 use crate::error::Result;
@@ -110,7 +114,7 @@ impl Layout {
             Some(window) if !request.swa_full => {
                 let sequences = if request.kv_unified { request.parallel } else { 1 };
                 window_cells(request, window, sequences, self.cells).min(self.cells)
-            },
+            }
             _ => self.cells,
         }
     }
@@ -231,9 +235,11 @@ pub(super) fn cache_bytes(subject: &Subject, request: &Request) -> Result<Option
 }
 
 /// What is computed once for many requests: the network, and the weights by layer.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Plan {
     network: Option<Network>,
+    /// Buffers that were computed already: types of caches often share one.
+    buffers: Mutex<HashMap<Batch, u64>>,
     /// For each layer its bytes without experts, and those of its experts.
     layers: Vec<(u64, u64)>,
     /// Bytes that stay in main memory: the embedding.
@@ -251,6 +257,7 @@ impl Plan {
     pub(super) fn new(subject: &Subject) -> Self {
         let mut plan = Plan {
             network: network(subject),
+            buffers: Mutex::default(),
             layers: vec![(0, 0); subject.layer_count()],
             embedding: 0,
             rest: 0,
@@ -298,7 +305,7 @@ impl Plan {
         let latent = subject.architecture.cache.layers.iter().any(|layer| matches!(layer.store, Store::Latent { .. }));
         let outputs = if cacheless { tokens } else { tokens.min(batch) };
         let streams = layout.streams.min(tokens).max(1);
-        Ok(Some(network.buffer(&Batch {
+        let batch = Batch {
             tokens,
             sequences: request.parallel.min(tokens),
             streams,
@@ -306,12 +313,22 @@ impl Plan {
             cells: layout.cells,
             window_cells: window.map_or(layout.cells, |window| layout.cells_of(request, Reach::Sliding(window))),
             flash: layout.flash,
-            key_element,
+            // Only the matrix of scores asks for turned keys.
+            key_element: if layout.flash { 0 } else { key_element },
             rotates_keys: rotates(layout.keys) && !latent,
             rotates_values: rotates(layout.values) && !latent,
             single_keys: layout.keys == CacheType::F32,
             single_values: layout.values == CacheType::F32,
-        })))
+        };
+        let known = self.buffers.lock().ok().and_then(|known| known.get(&batch).copied());
+        if let Some(bytes) = known {
+            return Ok(Some(bytes));
+        }
+        let bytes = network.buffer(&batch);
+        if let Ok(mut known) = self.buffers.lock() {
+            known.insert(batch, bytes);
+        }
+        Ok(Some(bytes))
     }
 }
 
