@@ -178,3 +178,53 @@ fn caches_are_those_of_transformers() {
     }
     assert!(wrong.is_empty() && right == 2 * caches.len(), "{} wrong, {right} right", wrong.len());
 }
+
+/// A well-known model from its configuration alone, with other values for some keys.
+fn known(cases: &[blueprints::Case], name: &str, changes: &[(&str, Json)]) -> Subject {
+    let case = cases.iter().find(|case| case.set == "real" && case.name == name);
+    let mut config = case.unwrap_or_else(|| panic!("{name}")).config.clone();
+    for (key, value) in changes {
+        config = anatomy::atlas::with_value(&config, key, value.clone());
+    }
+    let blueprint = Atlas::new().blueprint(&config).unwrap();
+    let report = anatomy::report::Blueprint::new("", blueprint.clone(), Some(&config), None, None);
+    Subject::planned(&blueprint, report.architecture().clone(), Some(&config), None).unwrap()
+}
+
+fn gib(subject: &Subject, runtime: Runtime, context: u64) -> f64 {
+    let found = estimate(subject, &Request::new(runtime, context)).unwrap();
+    (found.cache.unwrap() + found.state) as f64 / f64::from(1 << 30)
+}
+
+/// Caches at 131,072 tokens by llama.cpp's rules, where other estimators are up to 24.9 times too high.
+#[test]
+fn reference_figures_at_131072_tokens() {
+    let cases = blueprints::cases();
+    for (name, wanted) in [
+        ("Llama-3.1-8B", 16.00),
+        ("gemma-3-27b-pt", 10.61),
+        ("gpt-oss-20b", 3.02),
+        ("DeepSeek-V3", 8.58),
+        ("Qwen3-Next-80B-A3B", 3.07),
+        ("Llama-4-Scout-17B-16E", 7.20),
+    ] {
+        let found = gib(&known(&cases, name, &[]), Runtime::LlamaCpp, 131_072);
+        assert!((found - wanted).abs() < 0.006, "{name}: {found:.3} GiB, not {wanted}");
+    }
+}
+
+/// Figures that users of other tools verified (unslothai/unsloth#4757: at the trained context, windows exact;
+/// lmstudio-ai/lmstudio-bug-tracker#1862).
+#[test]
+fn reference_figures_of_users() {
+    let cases = blueprints::cases();
+    let gemma = known(&cases, "gemma-3-27b-pt", &[]);
+    assert!((gib(&gemma, Runtime::Transformers, 131_072) - 10.41).abs() < 0.006);
+    let deepseek = known(&cases, "DeepSeek-V3", &[]);
+    assert!((gib(&deepseek, Runtime::Transformers, 163_840) - 10.72).abs() < 0.006);
+    let qwen = known(&cases, "Qwen3-0.6B", &[]);
+    assert!((gib(&qwen, Runtime::Transformers, 40_960) - 4.38).abs() < 0.006);
+    // GLM-5 and Kimi K2.5 keep DeepSeek's latent rows in 78 and 61 layers.
+    let kimi = known(&cases, "DeepSeek-V3", &[("max_position_embeddings", 262_144.into())]);
+    assert!((gib(&kimi, Runtime::Transformers, 262_144) - 17.16).abs() < 0.006);
+}

@@ -11,6 +11,9 @@ const MAX_CONTEXT: u64 = 1 << 20;
 /// Sequences are searched up to here.
 const MAX_PARALLEL: u64 = 1 << 12;
 
+/// So many mixtures that fit are shown.
+const MOST_MIXTURES: usize = 4;
+
 /// Types of caches for which the largest context is shown.
 pub const SHOWN_TYPES: [CacheType; 3] = [CacheType::F16, CacheType::Q8_0, CacheType::Q4_0];
 /// Types of caches for which a curve is drawn.
@@ -26,6 +29,17 @@ pub struct Estimator<'s> {
     pub main_memory: Option<u64>,
 }
 
+/// A mixture that fits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quantised {
+    /// Its name.
+    pub name: &'static str,
+    /// Bytes of the weights.
+    pub bytes: u64,
+    /// Largest context that fits with it.
+    pub context: Option<u64>,
+}
+
 /// What the searches found.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Fit {
@@ -39,8 +53,8 @@ pub struct Fit {
     pub contexts: Vec<(CacheType, Option<u64>)>,
     /// Most layers that can be offloaded, where not all can.
     pub gpu_layers: Option<u64>,
-    /// The largest mixture in which llama.cpp would fit it, with its bytes, where the request does not fit.
-    pub mixture: Option<(&'static str, u64)>,
+    /// The largest mixtures in which llama.cpp would fit it, where the request does not fit.
+    pub mixtures: Vec<Quantised>,
     /// Most sequences at once in this context.
     pub parallel: Option<u64>,
 }
@@ -156,13 +170,13 @@ impl<'s> Estimator<'s> {
             fit.gpu_layers = largest(0, layers + 1, |layers| self.fits(&at(layers)));
         }
         if !fits {
-            fit.mixture = self.best_mixture(request)?;
+            fit.mixtures = self.mixtures(request)?;
         }
         Ok(fit)
     }
 
-    /// The largest mixture in which llama.cpp fits the request.
-    fn best_mixture(&self, request: &Request) -> Result<Option<(&'static str, u64)>> {
+    /// The largest mixtures in which llama.cpp fits the request, each with the largest context.
+    fn mixtures(&self, request: &Request) -> Result<Vec<Quantised>> {
         let request = &Request { runtime: Runtime::LlamaCpp, ..request.clone() };
         let capacity = match request.devices.as_slice() {
             [] => self.main_memory.unwrap_or(0),
@@ -170,14 +184,18 @@ impl<'s> Estimator<'s> {
         };
         // Layers may stay in main memory, of which nothing is known here: then only the search can tell.
         let may = |bytes: u64| bytes <= capacity || request.gpu_layers.is_some() || request.cpu_moe;
+        let mut found = Vec::new();
         for (name, bytes) in self.subject.mixtures().into_iter().filter(|(_, bytes)| may(*bytes)) {
-            let Some(subject) = self.subject.with_precision(name)? else { return Ok(None) };
+            let Some(subject) = self.subject.with_precision(name)? else { break };
             let other = Estimator { main_memory: self.main_memory, ..Estimator::new(&subject) };
             if other.fits(request) {
-                return Ok(Some((name, bytes)));
+                found.push(Quantised { name, bytes, context: other.max_context(request) });
+            }
+            if found.len() == MOST_MIXTURES {
+                break;
             }
         }
-        Ok(None)
+        Ok(found)
     }
 
     /// Total bytes over contexts up to `most`, so many of them, equally far apart.

@@ -47,8 +47,9 @@ pub struct Memory {
     max_context_by_kv_type: Vec<TypedContext>,
     #[serde(skip_serializing_if = "Option::is_none")]
     gpu_layers_that_fit: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    best_quantization: Option<Quantization>,
+    /// The largest mixtures in which llama.cpp would fit it, where it does not fit as it is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    quantizations_that_fit: Vec<Quantization>,
     max_parallel: Option<u64>,
     /// An upper bound: nobody reads memory at its peak rate.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -87,6 +88,7 @@ struct TypedContext {
 struct Quantization {
     name: &'static str,
     weights_bytes: u64,
+    max_context: Option<u64>,
 }
 
 /// One point of a curve.
@@ -209,7 +211,11 @@ impl Memory {
                 .map(|(kind, context)| TypedContext { kv_type: kind.name(), context: *context })
                 .collect(),
             gpu_layers_that_fit: fit.gpu_layers,
-            best_quantization: fit.mixture.map(|(name, weights_bytes)| Quantization { name, weights_bytes }),
+            quantizations_that_fit: fit
+                .mixtures
+                .iter()
+                .map(|found| Quantization { name: found.name, weights_bytes: found.bytes, max_context: found.context })
+                .collect(),
             max_parallel: fit.parallel,
             reading_speed_bound_tokens_per_second: speed.map(|speed| (speed * 10.0).round() / 10.0),
             curve,
@@ -311,9 +317,13 @@ impl Memory {
         if let Some(layers) = self.gpu_layers_that_fit {
             page.section("offload", &format!("{layers} of {} layers fit: --gpu-layers {layers}", self.layers + 1));
         }
-        if let Some(other) = &self.best_quantization {
+        let mut name = "smaller";
+        for other in &self.quantizations_that_fit {
+            let context = other.max_context.map(|context| format!(", up to {} tokens", thousands(context)));
+            let context = context.unwrap_or_default();
             let size = bytes(other.weights_bytes);
-            page.section("smaller", &format!("llama.cpp would fit it as {}, with weights of {size}", other.name));
+            page.section(name, &format!("{:<8} fits with llama.cpp: weights of {size}{context}", other.name));
+            name = "";
         }
         if let Some(parallel) = self.max_parallel.filter(|parallel| *parallel > self.parallel) {
             page.section("batch", &format!("up to {} sequences at once in this context", thousands(parallel)));
