@@ -337,7 +337,6 @@ fn network(subject: &Subject) -> Option<Network> {
         heads: architecture.attention.query_heads.unwrap_or(0),
         head_size: architecture.attention.head_dim.unwrap_or(0),
         experts_used: architecture.experts.as_ref().and_then(|experts| experts.active).unwrap_or(0),
-        per_layer: subject.extra.per_layer,
         residual_streams: subject.extra.residual_streams,
         deepstack: subject.extra.deepstack,
         value_size: subject.extra.value_size,
@@ -348,6 +347,7 @@ fn network(subject: &Subject) -> Option<Network> {
         top_k: subject.extra.top_k,
         indexed: layers.iter().any(|layer| layer.indexer > 0),
         pooled: subject.extra.pooled > 0,
+        rate: if family == "qwen4exp" { subject.extra.rate } else { 0 },
         quirks: Quirks {
             weighted_inputs: family == "llama4",
             centred: CENTRED.contains(&family),
