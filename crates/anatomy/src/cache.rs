@@ -287,7 +287,11 @@ pub(crate) use gguf::table as from_gguf;
 /// The table as a configuration states it, with sizes from the architecture.
 pub(crate) fn from_config(config: &Config, architecture: &Architecture) -> Cache {
     let prompt = if config.text_type() == "cpmant" { config.unsigned("prompt_length").unwrap_or(32) } else { 0 };
-    config_layers(config, architecture).map_or_else(Cache::unknown, |layers| Cache { layers, prompt, ..Cache::default() })
+    config_layers(config, architecture).map_or_else(Cache::unknown, |layers| Cache {
+        layers,
+        prompt,
+        ..Cache::default()
+    })
 }
 
 fn config_layers(config: &Config, architecture: &Architecture) -> Result<Vec<Layer>, String> {

@@ -299,9 +299,8 @@ impl<'k> Rules<'k> {
             let rank = size("attention.kv_lora_rank", "attention.kv_lora_rank_swa").unwrap_or(0);
             let rotated = key.checked_sub(rank).ok_or("the latent key is shorter than its rank")?;
             let full = size("attention.key_length_mla", "attention.key_length_mla_swa").unwrap_or(0);
-            let full = full.saturating_add(
-                size("attention.value_length_mla", "attention.value_length_mla_swa").unwrap_or(0),
-            );
+            let full =
+                full.saturating_add(size("attention.value_length_mla", "attention.value_length_mla_swa").unwrap_or(0));
             return Ok((Store::Latent { rank, rotated }, query.saturating_mul(full)));
         }
         let uncompressed = query.max(heads).saturating_mul(key.saturating_add(value));
@@ -312,9 +311,7 @@ impl<'k> Rules<'k> {
     fn indexer(&self, index: usize) -> u64 {
         let keys = self.keys;
         let size = keys.unsigned("attention.indexer.key_length").unwrap_or(0);
-        let listed = |default: bool| {
-            keys.of_layer("attention.indexer.types", index).map_or(default, |kind| kind == 1)
-        };
+        let listed = |default: bool| keys.of_layer("attention.indexer.types", index).map_or(default, |kind| kind == 1);
         let long = || self.architecture.context_length.is_some_and(|context| context >= GLM_SHARES_FROM);
         let has = match self.family {
             "deepseek32" | "qwen4exp" => true,

@@ -376,12 +376,8 @@ impl Block {
                 let value = shapes.get("attn_v_b.weight").and_then(|shape| shape.iter().rev().nth(1).copied());
                 let value = value.unwrap_or(numbers.value_size);
                 let gate = rows("attn_gate.weight").unwrap_or(0);
-                let chosen = (numbers.indexed && !window).then_some(Indexer {
-                    width: 0,
-                    heads: 0,
-                    fused: true,
-                    blocks: false,
-                });
+                let chosen =
+                    (numbers.indexed && !window).then_some(Indexer { width: 0, heads: 0, fused: true, blocks: false });
                 let indexer = own(true).or(chosen);
                 let query_rank = rows("attn_q_a.weight");
                 Mixer::Latent { heads, query_rank, query, rank, rotated, value, window, gate, indexer }
@@ -439,12 +435,7 @@ impl Block {
                 window: true,
                 stores: true,
                 expanded: None,
-                indexer: (compressed.indexer > 0).then_some(Indexer {
-                    width,
-                    heads,
-                    fused: true,
-                    blocks: false,
-                }),
+                indexer: (compressed.indexer > 0).then_some(Indexer { width, heads, fused: true, blocks: false }),
                 rate: compressed.rate,
             },
             Store::Nothing | Store::Cross => Mixer::None,
@@ -697,7 +688,8 @@ impl<'n> Builder<'n> {
         let last = self.network.blocks.len().saturating_sub(1);
         for (index, block) in self.network.blocks.iter().enumerate() {
             stream = self.block(block, stream, index == last, per_layer);
-            if let Some(wide) = wide.filter(|_| (index as u64) < (self.network.input / hidden.max(1)).saturating_sub(1)) {
+            if let Some(wide) = wide.filter(|_| (index as u64) < (self.network.input / hidden.max(1)).saturating_sub(1))
+            {
                 let part = self.graph.view(wide, [hidden, self.batch.tokens, 1]);
                 stream = self.graph.in_place(&[stream, part]);
                 self.graph.expand(stream);
@@ -1346,7 +1338,8 @@ impl<'n> Builder<'n> {
                     self.graph.in_place(&[up])
                 };
                 let down = project(self, self.heads(*latent, *used), inner);
-                let weighted = if self.network.quirks.weighted_inputs { down } else { self.graph.in_place(&[down, weights]) };
+                let weighted =
+                    if self.network.quirks.weighted_inputs { down } else { self.graph.in_place(&[down, weights]) };
                 self.graph.expand(weighted);
                 let views: Vec<Id> =
                     (0..(*used).min(256)).map(|_| self.graph.view(weighted, [*latent, tokens, 1])).collect();

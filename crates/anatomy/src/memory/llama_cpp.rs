@@ -110,7 +110,7 @@ impl Layout {
             Some(window) if !request.swa_full => {
                 let sequences = if request.kv_unified { request.parallel } else { 1 };
                 window_cells(request, window, sequences, self.cells).min(self.cells)
-            },
+            }
             _ => self.cells,
         }
     }

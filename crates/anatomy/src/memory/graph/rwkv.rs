@@ -75,11 +75,8 @@ impl Builder<'_> {
         let before = self.graph.result(Shape::f32([hidden, shifts, sequences]), &[]);
         let previous = self.shifted(normed, before);
         let difference = self.graph.in_place(&[previous, normed]);
-        let (steps, gate) = if rwkv.seventh {
-            self.seventh(rwkv, normed, difference)
-        } else {
-            self.sixth(rwkv, normed, difference)
-        };
+        let (steps, gate) =
+            if rwkv.seventh { self.seventh(rwkv, normed, difference) } else { self.sixth(rwkv, normed, difference) };
         let old = self.graph.result(Shape::f32([rwkv.state, sequences, 1]), &[]);
         let mut sources = steps.clone();
         sources.push(old);
