@@ -93,6 +93,8 @@ pub(super) struct Quirks {
     pub(super) masked_logits: bool,
     /// Scores have a learned bias by distance, and flash attention is not used (T5).
     pub(super) biased_scores: bool,
+    /// The embedding is read again after the layers, which are run in cycles (HRM).
+    pub(super) cycles: bool,
     /// Tokens that a decoder sees of its encoder (T5).
     pub(super) encoded: u64,
 }
@@ -573,6 +575,8 @@ struct Builder<'n> {
     encoded: Option<(Id, Id)>,
     /// What indexers may see.
     choosing: Option<Id>,
+    /// Distances between tokens, by which linear attention decays.
+    decays: Option<Id>,
 }
 
 impl<'n> Builder<'n> {
@@ -600,6 +604,7 @@ impl<'n> Builder<'n> {
             distances: None,
             encoded: None,
             choosing: None,
+            decays: None,
         }
     }
 
@@ -685,6 +690,7 @@ impl<'n> Builder<'n> {
             stream = self.graph.result(shape, &[stream]);
             self.graph.expand(stream);
         }
+        let start = stream;
         let last = self.network.blocks.len().saturating_sub(1);
         for (index, block) in self.network.blocks.iter().enumerate() {
             stream = self.block(block, stream, index == last, per_layer);
@@ -697,6 +703,9 @@ impl<'n> Builder<'n> {
         }
         if self.network.streams > 1 {
             stream = self.graph.result(shape, &[stream]);
+        }
+        if self.network.quirks.cycles {
+            stream = self.graph.in_place(&[stream, start]);
         }
         if self.network.keeps_last {
             self.graph.keep(stream);
@@ -1259,21 +1268,28 @@ impl<'n> Builder<'n> {
         self.graph.result(self.rows(self.network.hidden), &[product])
     }
 
-    /// Linear attention with the decay between all tokens of a micro-batch.
+    /// Linear attention with the decay between all tokens of a sequence in a micro-batch.
     fn linear(&mut self, recurrent: &Recurrent, all: Id) -> Id {
         let tokens = self.batch.tokens;
-        let square = Shape::f32([tokens, tokens, recurrent.quadratic]);
-        let decay = self.graph.input(square);
+        let sequences = self.batch.sequences.max(1);
+        let each = tokens / sequences;
+        let square = Shape::f32([each, each, recurrent.quadratic.saturating_mul(sequences)]);
+        let distances = match self.decays {
+            Some(distances) => distances,
+            None => self.graph.input(square),
+        };
+        self.decays = Some(distances);
         let activated = self.graph.in_place(&[all]);
         let part = self.graph.view(activated, [recurrent.inner, tokens, 1]);
-        let turned = self.graph.result(self.rows(recurrent.inner), &[part]);
-        let earlier = self.graph.result(self.rows(recurrent.inner), &[part]);
-        self.graph.expand(turned);
-        self.graph.expand(earlier);
+        let queries = self.graph.result(self.rows(recurrent.inner), &[part]);
+        let earlier = self.graph.result(self.rows(recurrent.inner), &[queries]);
         let scores = self.graph.result(square, &[part]);
+        let decay = self.graph.result(square, &[distances]);
         let scores = self.graph.in_place(&[scores, decay]);
+        let turned = self.graph.result(self.rows(recurrent.inner), &[part]);
         let mixed = self.graph.result(self.rows(recurrent.inner), &[turned, scores]);
-        let sum = self.graph.in_place(&[mixed, earlier]);
+        let sum = self.graph.in_place(&[earlier, mixed]);
+        self.graph.expand(sum);
         self.graph.result(self.rows(self.network.hidden), &[sum, activated])
     }
 

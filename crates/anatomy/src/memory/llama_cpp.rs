@@ -354,6 +354,7 @@ fn network(subject: &Subject) -> Option<Network> {
             still: STILL.contains(&family),
             residual_first: RESIDUAL_FIRST.contains(&family),
             masked_logits: family == "chameleon",
+            cycles: family == "hrm_text",
             biased_scores: matches!(family, "t5" | "t5encoder"),
             encoded: if family == "t5" { architecture.context_length.unwrap_or(0) } else { 0 },
         },
