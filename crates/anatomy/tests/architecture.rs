@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 
 use anatomy::architecture::{Architecture, Evidence, active_parameters, read, routed_experts};
-use anatomy::cache::{Reach, Store};
+use anatomy::cache::{Layer, Reach, Store};
 use anatomy::metadata::{Array, Entry, Metadata, Value};
 use anatomy::names::parse_all;
 use anatomy::tensor::{Span, elements};
@@ -101,8 +101,13 @@ fn growth(architecture: &Architecture, element: u64) -> Option<f64> {
     if layers.iter().any(|layer| matches!(layer.store, Store::Compressed(_))) {
         return None;
     }
+    // llama.cpp stores values beside some indexers' keys, which nobody reads.
+    let unread = |layer: &Layer| match layer.store {
+        Store::KeyValue { value, .. } if layer.indexer_values && layer.indexer > 0 => value,
+        _ => 0,
+    };
     let growing = layers.iter().filter(|layer| layer.reach == Reach::All);
-    (!layers.is_empty()).then(|| (growing.map(|layer| layer.per_token()).sum::<u64>() * element) as f64)
+    (!layers.is_empty()).then(|| (growing.map(|layer| layer.per_token() + unread(layer)).sum::<u64>() * element) as f64)
 }
 
 /// Compares growth over all rows of a source; what differs must be expected.

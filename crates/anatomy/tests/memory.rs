@@ -1,7 +1,8 @@
 //! Memory against what llama.cpp and transformers really allocate.
 //!
-//! `data/memory` is made by `tools/make-memory-data.py`: bytes of caches, states and compute buffers as llama.cpp's own
-//! breakdown gives them for the headers in `data/gguf-headers`, and bytes in transformers' caches.
+//! `data/memory` is made by `tools/make-memory-data.py` and `tools/make-memory-variants.py`: bytes of caches, states and
+//! compute buffers as llama.cpp's own breakdown gives them for the headers in `data/gguf-headers` and in
+//! `data/memory/variants`, and bytes in transformers' caches.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -34,9 +35,9 @@ fn unpacked(path: &str) -> String {
 }
 
 /// A model of which only the header is there.
-fn subject(name: &str, bytes: u64) -> Subject {
+fn subject(folder: &str, name: &str, bytes: u64) -> Subject {
     let mut head = Vec::new();
-    let path = format!("tests/data/gguf-headers/{name}.gz");
+    let path = format!("{folder}/{name}.gz");
     GzDecoder::new(File::open(path).unwrap()).read_to_end(&mut head).unwrap();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("model.gguf");
@@ -58,15 +59,13 @@ fn embedding(subject: &Subject) -> u64 {
     tied.map(|weight| weight.bytes).sum()
 }
 
-fn subjects() -> BTreeMap<String, Subject> {
-    let sizes: BTreeMap<String, u64> =
-        serde_json::from_str(&fs::read_to_string("tests/data/memory/headers.json").unwrap()).unwrap();
-    sizes.par_iter().map(|(name, bytes)| (name.clone(), subject(name, *bytes))).collect()
+fn subjects(sizes: &str, folder: &str) -> BTreeMap<String, Subject> {
+    let sizes: BTreeMap<String, u64> = serde_json::from_str(&fs::read_to_string(sizes).unwrap()).unwrap();
+    sizes.par_iter().map(|(name, bytes)| (name.clone(), subject(folder, name, *bytes))).collect()
 }
 
-fn runs() -> Vec<Json> {
-    let path = std::env::var("ANATOMY_MEMORY").unwrap_or("tests/data/memory/llama-cpp.jsonl.gz".into());
-    unpacked(&path).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+fn runs(path: &str) -> Vec<Json> {
+    unpacked(path).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 fn request(run: &Json, trained: u64) -> Request {
@@ -90,15 +89,16 @@ fn request(run: &Json, trained: u64) -> Request {
     }
 }
 
-#[test]
-fn caches_and_states_are_those_of_llama_cpp() {
-    let subjects = subjects();
+/// What is wrong, by model, and each compute buffer's ratio to llama.cpp's.
+type Compared = (BTreeMap<String, Vec<String>>, Vec<(f64, String)>);
+
+fn compare(subjects: &BTreeMap<String, Subject>, runs: &[Json]) -> Compared {
     let mut wrong: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut ratios: Vec<(f64, String)> = Vec::new();
-    for run in runs() {
+    for run in runs {
         let name = run["model"].as_str().unwrap().trim_end_matches(".gguf");
         let Some(subject) = subjects.get(name) else { continue };
-        let request = request(&run, subject.architecture.context_length.unwrap_or(0));
+        let request = request(run, subject.architecture.context_length.unwrap_or(0));
         let found = estimate(subject, &request);
         let how = format!("{run}");
         match (found, run.get("error")) {
@@ -123,6 +123,25 @@ fn caches_and_states_are_those_of_llama_cpp() {
             (found, error) => wrong.entry(name.to_string()).or_default().push(format!("{found:?} {error:?}")),
         }
     }
+    (wrong, ratios)
+}
+
+/// How many of some are within 25 %, and those that are more than 10 % too low.
+fn near<'r>(ratios: &[&'r (f64, String)]) -> (usize, Vec<&'r (f64, String)>) {
+    let near = ratios.iter().filter(|(ratio, _)| (0.9..=1.25).contains(ratio)).count();
+    let low: Vec<_> = ratios.iter().copied().filter(|(ratio, _)| *ratio < 0.9).collect();
+    for (ratio, how) in &low {
+        println!("    {ratio:.2} {how}");
+    }
+    println!("{near} of {} within 25 %, {} too low", ratios.len(), low.len());
+    (near, low)
+}
+
+#[test]
+fn caches_and_states_are_those_of_llama_cpp() {
+    let path = std::env::var("ANATOMY_MEMORY").unwrap_or("tests/data/memory/llama-cpp.jsonl.gz".into());
+    let (mut wrong, ratios) =
+        compare(&subjects("tests/data/memory/headers.json", "tests/data/gguf-headers"), &runs(&path));
     for (name, rows) in &wrong {
         println!("{name}: {} wrong, {}", rows.len(), rows[0]);
     }
@@ -133,14 +152,24 @@ fn caches_and_states_are_those_of_llama_cpp() {
     for (ratio, how) in large.iter().filter(|(ratio, _)| !(0.98..=1.10).contains(ratio)) {
         wrong.entry("compute".into()).or_default().push(format!("{ratio} {how}"));
     }
-    let near = small.iter().filter(|(ratio, _)| (0.9..=1.25).contains(ratio)).count();
-    let below: Vec<_> = small.iter().filter(|(ratio, _)| *ratio < 0.9).collect();
-    println!("{} real, {near} of {} small within 25 %, {} too low", large.len(), small.len(), below.len());
-    for (ratio, how) in &below {
-        println!("    {ratio:.2} {how}");
-    }
+    let (near, _) = near(&small);
     assert!(large.len() > 350 && near * 10 >= small.len() * 9, "{near} of {}", small.len());
     assert!(wrong.is_empty(), "{} models", wrong.len());
+}
+
+/// Other sizes, windows, patterns and counts for the architectures that have rules of their own.
+#[test]
+fn shapes_that_no_rule_was_made_for_are_exact() {
+    let folder = "tests/data/memory/variants";
+    let runs = runs(&format!("{folder}/rows.jsonl.gz"));
+    let (wrong, ratios) = compare(&subjects(&format!("{folder}/headers.json"), folder), &runs);
+    for (name, rows) in &wrong {
+        println!("{name}: {} wrong, {}", rows.len(), rows[0]);
+    }
+    assert!(wrong.is_empty(), "{} models", wrong.len());
+    let (near, low) = near(&ratios.iter().collect::<Vec<_>>());
+    assert!(ratios.len() > 400 && near * 10 >= ratios.len() * 9, "{near} of {}", ratios.len());
+    assert!(low.len() * 50 <= ratios.len(), "{} too low", low.len());
 }
 
 #[test]

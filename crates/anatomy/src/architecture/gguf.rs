@@ -29,10 +29,6 @@ impl<'a> Keys<'a> {
         self.get(name)?.as_u64().filter(|number| *number != 0)
     }
 
-    pub(crate) fn truth(&self, name: &str) -> Option<bool> {
-        self.get(name)?.as_bool()
-    }
-
     /// The value for one layer, of a key that holds one number for all or a list. 0 is a value here.
     pub(crate) fn of_layer(&self, name: &str, layer: usize) -> Option<u64> {
         match self.get(name)? {

@@ -69,6 +69,8 @@ pub(super) struct Network {
     top_k: u64,
     /// Whether an indexer's keys are pooled.
     pooled: bool,
+    /// Cells of a block that an indexer scores at once, 0 where it scores cells.
+    rate: u64,
     /// Layers that are left out of `blocks`, but have zeros to unmask with.
     hidden_zeros: usize,
     /// What is only told by the architecture's name.
@@ -91,6 +93,8 @@ pub(super) struct Quirks {
     pub(super) masked_logits: bool,
     /// Scores have a learned bias by distance, and flash attention is not used (T5).
     pub(super) biased_scores: bool,
+    /// The embedding is read again after the layers, which are run in cycles (HRM).
+    pub(super) cycles: bool,
     /// Tokens that a decoder sees of its encoder (T5).
     pub(super) encoded: u64,
 }
@@ -105,11 +109,13 @@ struct Block {
     /// A recurrent part beside the attention.
     recurrent: Option<Recurrent>,
     rwkv: Option<Rwkv>,
+    /// Attention to an encoder's output.
+    cross: Option<Cross>,
     feed: Feed,
     /// Whether attention and feed-forward read the same norm.
     parallel: bool,
-    /// Per-layer embeddings are added.
-    per_layer: bool,
+    /// Numbers of an embedding of its own that is added.
+    per_layer: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -147,6 +153,15 @@ enum Mixer {
         gate: u64,
         indexer: Option<Indexer>,
     },
+}
+
+/// Widths of the queries, keys and values of attention to an encoder's output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Cross {
+    query: u64,
+    key: u64,
+    value: u64,
+    heads: u64,
 }
 
 /// What chooses the tokens that attention may see.
@@ -220,7 +235,6 @@ pub(super) struct Numbers {
     pub(super) heads: u64,
     pub(super) head_size: u64,
     pub(super) experts_used: u64,
-    pub(super) per_layer: u64,
     pub(super) residual_streams: u64,
     pub(super) deepstack: u64,
     pub(super) value_size: u64,
@@ -234,6 +248,8 @@ pub(super) struct Numbers {
     pub(super) indexed: bool,
     /// Whether an indexer's keys are pooled (GLM-5-Next).
     pub(super) pooled: bool,
+    /// Cells of a block that an indexer scores at once (Qwen 4).
+    pub(super) rate: u64,
 }
 
 /// Shapes of one layer's tensors by what follows `blk.N.` in their names, outermost dimension first.
@@ -261,20 +277,22 @@ impl Network {
         let zeros = |blocks: &[Block]| blocks.iter().filter(|block| block.unmasks()).count();
         let all = zeros(&blocks);
         let count = blocks.len() as u64;
+        let per_layer = blocks.iter().map(|block| block.per_layer).max().unwrap_or(0);
         let blocks = thin(blocks);
         let hidden_zeros = all - zeros(&blocks).min(all);
         Network {
             hidden: numbers.hidden,
             input: numbers.hidden.saturating_mul(1 + numbers.deepstack),
             vocab: numbers.vocab,
-            per_layer: numbers.per_layer,
-            all_layers: numbers.per_layer.saturating_mul(count),
+            per_layer,
+            all_layers: per_layer.saturating_mul(count),
             streams: numbers.residual_streams.max(1),
             values,
             late_outputs: numbers.late_outputs,
             keeps_last: numbers.keeps_last,
             top_k: numbers.top_k,
             pooled: numbers.pooled,
+            rate: numbers.rate,
             hidden_zeros,
             quirks: numbers.quirks,
             blocks,
@@ -441,9 +459,15 @@ impl Block {
             mixer,
             recurrent,
             rwkv,
+            cross: rows("cross_attn_q.weight").map(|query| Cross {
+                query,
+                key: rows("cross_attn_k.weight").unwrap_or(query),
+                value: rows("cross_attn_v.weight").unwrap_or(query),
+                heads: numbers.heads.max(1),
+            }),
             feed,
             parallel,
-            per_layer: has("inp_gate.weight"),
+            per_layer: rows("inp_gate.weight").unwrap_or(0),
         }
     }
 }
@@ -454,14 +478,14 @@ impl Recurrent {
         let columns = |name: &str| shapes.get(name).and_then(|shape| shape.last().copied());
         let delta = ["ssm_beta_alpha.weight", "ssm_beta.weight", "ssm_ba.weight", "attn_gate.weight"];
         let spread = delta.iter().any(|name| shapes.contains_key(name));
-        let inner = columns("ssm_out.weight").or(columns("shortconv.out_proj.weight")).unwrap_or(state.channels);
+        let inner = columns("ssm_out.weight").or(columns("shortconv.out_proj.weight"));
+        let inner = inner.or(columns("attn_output.weight")).unwrap_or(state.channels);
         let wide = ["ssm_in.weight", "attn_qkv.weight", "attn_qkvz.weight", "shortconv.in_proj.weight"];
         let wide = wide.iter().find_map(|name| rows(name)).unwrap_or(state.channels);
         let wide = wide.saturating_add(rows("attn_gate.weight").unwrap_or(0));
         let normed = shapes.get("ssm_b_norm.weight").and_then(|shape| shape.last().copied()).unwrap_or(0);
         let linear = state.kernel == 0 && state.recurrent > 0 && shapes.contains_key("attn_qkv.weight");
         let quadratic = if linear { numbers.heads } else { 0 };
-        let inner = if linear { columns("attn_output.weight").unwrap_or(inner) } else { inner };
         Recurrent {
             wide,
             channels: state.channels,
@@ -547,6 +571,12 @@ struct Builder<'n> {
     first_value: Option<Id>,
     /// Distances of positions, by which biases of scores are looked up.
     distances: Option<Id>,
+    /// An encoder's output, and which of it may be seen.
+    encoded: Option<(Id, Id)>,
+    /// What indexers may see.
+    choosing: Option<Id>,
+    /// Distances between tokens, by which linear attention decays.
+    decays: Option<Id>,
 }
 
 impl<'n> Builder<'n> {
@@ -572,6 +602,9 @@ impl<'n> Builder<'n> {
             outputs: None,
             first_value: None,
             distances: None,
+            encoded: None,
+            choosing: None,
+            decays: None,
         }
     }
 
@@ -636,15 +669,15 @@ impl<'n> Builder<'n> {
         self.graph.expand(stream);
         let per_layer = (self.network.per_layer > 0).then(|| {
             let shape = self.rows(self.network.all_layers);
-            let own = self.graph.result(shape, &[self.words]);
+            let looked_up = self.graph.result(shape, &[self.words]);
+            let looked_up = self.graph.view(looked_up, shape.size);
+            let own = self.graph.result(shape, &[looked_up]);
             self.graph.expand(own);
             let projected = self.graph.result(shape, &[stream]);
             let parts = self.graph.view(projected, shape.size);
             let normed = self.graph.result(shape, &[parts]);
             let sum = self.graph.in_place(&[normed, own]);
-            let turned = self.graph.result(shape, &[sum]);
-            self.graph.expand(turned);
-            turned
+            self.graph.result(shape, &[sum])
         });
         // Numbers that images add to layers stand behind the embedding, zeros for text.
         let wide = (self.network.input > hidden).then(|| {
@@ -657,6 +690,7 @@ impl<'n> Builder<'n> {
             stream = self.graph.result(shape, &[stream]);
             self.graph.expand(stream);
         }
+        let start = stream;
         let last = self.network.blocks.len().saturating_sub(1);
         for (index, block) in self.network.blocks.iter().enumerate() {
             stream = self.block(block, stream, index == last, per_layer);
@@ -669,6 +703,9 @@ impl<'n> Builder<'n> {
         }
         if self.network.streams > 1 {
             stream = self.graph.result(shape, &[stream]);
+        }
+        if self.network.quirks.cycles {
+            stream = self.graph.in_place(&[stream, start]);
         }
         if self.network.keeps_last {
             self.graph.keep(stream);
@@ -729,6 +766,11 @@ impl<'n> Builder<'n> {
                 entry = residual;
             }
         }
+        if let Some(cross) = &block.cross {
+            let output = self.cross(cross, residual);
+            residual = self.graph.in_place(&[output, residual]);
+            entry = residual;
+        }
         let channels = block.rwkv.as_ref().filter(|rwkv| rwkv.has_channel_mix());
         let mut stream = match &block.feed {
             Feed::None if channels.is_some() => {
@@ -760,8 +802,7 @@ impl<'n> Builder<'n> {
         if block.normed_sum {
             stream = self.norm(stream);
         }
-        if let (true, Some(embeddings)) = (block.per_layer, per_layer) {
-            let width = self.network.per_layer;
+        if let (width @ 1.., Some(embeddings)) = (block.per_layer, per_layer) {
             let part = self.graph.view(embeddings, [width, self.batch.tokens, 1]);
             let gated = self.graph.result(self.rows(width), &[stream]);
             let projected = self.graph.result(hidden, &[gated, part]);
@@ -911,6 +952,49 @@ impl<'n> Builder<'n> {
         self.graph.result(self.rows(self.network.hidden), &[output])
     }
 
+    /// Attention to what an encoder gave for each of its tokens, of which nothing is cached.
+    fn cross(&mut self, cross: &Cross, input: Id) -> Id {
+        let tokens = self.batch.tokens;
+        let cells = self.network.quirks.encoded;
+        let input = self.norm(input);
+        let (encoded, mask) = match self.encoded {
+            Some(inputs) => inputs,
+            None => {
+                let element = if self.batch.flash { 2 } else { 4 };
+                let encoded = self.graph.input(Shape::f32([self.network.hidden, cells, 1]));
+                (encoded, self.graph.input(Shape { element, size: [cells, tokens, 1] }))
+            }
+        };
+        self.encoded = Some((encoded, mask));
+        let query = self.graph.result(self.rows(cross.query), &[input]);
+        let [key, value] =
+            [cross.key, cross.value].map(|width| self.graph.result(Shape::f32([width, cells, 1]), &[encoded]));
+        for tensor in [query, key, value] {
+            self.graph.expand(tensor);
+        }
+        let size = cross.value.checked_div(cross.heads).unwrap_or(0);
+        let output = if self.batch.flash {
+            let mut sources = vec![query, mask];
+            for (tensor, width) in [(key, cross.key), (value, cross.value)] {
+                let part = self.graph.view(tensor, self.graph.shape(tensor).size);
+                sources.push(self.graph.result(Shape { element: 2, size: [width, cells, 1] }, &[part]));
+            }
+            self.graph.result(self.heads(size, cross.heads), &sources)
+        } else {
+            let part = self.graph.view(value, self.graph.shape(value).size);
+            let turned = self.graph.result(self.graph.shape(value), &[part]);
+            // Biases by distance are those of self-attention.
+            let scores = self.graph.result(Shape::f32([cells, tokens, cross.heads]), &[key, query]);
+            let scores = self.graph.in_place(&[scores, mask]);
+            let mixed = self.graph.result(Shape::f32([size, tokens, cross.heads]), &[turned, scores]);
+            let mixed = self.graph.view(mixed, [size, cross.heads, tokens]);
+            self.graph.result(self.rows(cross.value), &[mixed])
+        };
+        self.graph.expand(output);
+        let output = self.graph.view(output, [cross.value, tokens, 1]);
+        self.graph.result(self.rows(self.network.hidden), &[output])
+    }
+
     /// Attention with the whole matrix of scores.
     fn scores(&mut self, query: Id, mask: Id, cells: u64, heads: u64, values: Values) -> Id {
         let tokens = self.batch.tokens;
@@ -965,8 +1049,14 @@ impl<'n> Builder<'n> {
             let query = self.graph.result(self.rows(indexer.width), &[input]);
             let query = self.graph.result(self.rows(indexer.width), &[query]);
             let scores = if indexer.fused {
-                let own = self.graph.input(Shape { element: 2, ..all });
+                let own = match self.choosing {
+                    Some(own) => own,
+                    None => self.graph.input(Shape { element: 2, ..all }),
+                };
+                self.choosing = Some(own);
                 self.graph.result(all, &[query, own])
+            } else if self.network.rate > 0 {
+                self.blocks_scored(indexer, query, mask, cells)
             } else {
                 let each = Shape::f32([cells, tokens, indexer.heads]);
                 let scores = self.graph.result(each, &[query]);
@@ -993,6 +1083,27 @@ impl<'n> Builder<'n> {
             self.graph.expand(sum);
         }
         sum
+    }
+
+    /// Scores of blocks of cells, which each cell of a block takes over (Qwen 4).
+    fn blocks_scored(&mut self, indexer: Indexer, query: Id, mask: Id, cells: u64) -> Id {
+        let tokens = self.batch.tokens;
+        let blocks = cells.div_ceil(self.network.rate.max(1));
+        let all = Shape::f32([cells, tokens, 1]);
+        let each = self.graph.result(Shape::f32([blocks, tokens, indexer.heads]), &[query]);
+        let each = self.graph.in_place(&[each]);
+        let one = Shape::f32([blocks, tokens, 1]);
+        let part = self.graph.view(each, one.size);
+        let sum = self.graph.result(one, &[part]);
+        let part = self.graph.view(each, one.size);
+        let sum = self.graph.in_place(&[sum, part]);
+        let turned = self.graph.view(sum, one.size);
+        let turned = self.graph.result(one, &[turned]);
+        let spread = self.graph.result(all, &[turned]);
+        let spread = self.graph.view(spread, all.size);
+        let back = self.graph.result(all, &[spread]);
+        let mask = if self.batch.flash { self.graph.result(all, &[mask]) } else { mask };
+        self.graph.in_place(&[back, mask])
     }
 
     /// Attention to single tokens of a window and to groups of older ones: keys of both are joined, with masks of
@@ -1157,21 +1268,28 @@ impl<'n> Builder<'n> {
         self.graph.result(self.rows(self.network.hidden), &[product])
     }
 
-    /// Linear attention with the decay between all tokens of a micro-batch.
+    /// Linear attention with the decay between all tokens of a sequence in a micro-batch.
     fn linear(&mut self, recurrent: &Recurrent, all: Id) -> Id {
         let tokens = self.batch.tokens;
-        let square = Shape::f32([tokens, tokens, recurrent.quadratic]);
-        let decay = self.graph.input(square);
+        let sequences = self.batch.sequences.max(1);
+        let each = tokens / sequences;
+        let square = Shape::f32([each, each, recurrent.quadratic.saturating_mul(sequences)]);
+        let distances = match self.decays {
+            Some(distances) => distances,
+            None => self.graph.input(square),
+        };
+        self.decays = Some(distances);
         let activated = self.graph.in_place(&[all]);
         let part = self.graph.view(activated, [recurrent.inner, tokens, 1]);
-        let turned = self.graph.result(self.rows(recurrent.inner), &[part]);
-        let earlier = self.graph.result(self.rows(recurrent.inner), &[part]);
-        self.graph.expand(turned);
-        self.graph.expand(earlier);
+        let queries = self.graph.result(self.rows(recurrent.inner), &[part]);
+        let earlier = self.graph.result(self.rows(recurrent.inner), &[queries]);
         let scores = self.graph.result(square, &[part]);
+        let decay = self.graph.result(square, &[distances]);
         let scores = self.graph.in_place(&[scores, decay]);
+        let turned = self.graph.result(self.rows(recurrent.inner), &[part]);
         let mixed = self.graph.result(self.rows(recurrent.inner), &[turned, scores]);
-        let sum = self.graph.in_place(&[mixed, earlier]);
+        let sum = self.graph.in_place(&[earlier, mixed]);
+        self.graph.expand(sum);
         self.graph.result(self.rows(self.network.hidden), &[sum, activated])
     }
 

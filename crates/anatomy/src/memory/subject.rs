@@ -57,7 +57,6 @@ pub struct Subject {
 /// Numbers beside the architecture's.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Extra {
-    pub(super) per_layer: u64,
     pub(super) residual_streams: u64,
     pub(super) deepstack: u64,
     pub(super) value_size: u64,
@@ -65,6 +64,7 @@ pub(super) struct Extra {
     pub(super) indexer_size: u64,
     pub(super) top_k: u64,
     pub(super) pooled: u64,
+    pub(super) rate: u64,
 }
 
 impl Subject {
@@ -167,7 +167,6 @@ impl Extra {
         let Some(keys) = Keys::new(metadata) else { return Extra::default() };
         let number = |name: &str| keys.unsigned(name).unwrap_or(0);
         Extra {
-            per_layer: number("embedding_length_per_layer_input"),
             residual_streams: if keys.family == "gemma3n" { ALTERNATING } else { number("hyper_connection.count") },
             deepstack: number("n_deepstack_layers"),
             value_size: number("attention.value_length_mla"),
@@ -175,6 +174,7 @@ impl Extra {
             indexer_size: number("attention.indexer.key_length"),
             top_k: number("attention.indexer.top_k"),
             pooled: number("attention.indexer.kpool"),
+            rate: (0..1 << 10).filter_map(|layer| keys.of_layer("attention.compress_ratios", layer)).max().unwrap_or(0),
         }
     }
 
@@ -185,14 +185,14 @@ impl Extra {
             value.and_then(serde_json::Value::as_u64).unwrap_or(0)
         };
         *self = Extra {
-            per_layer: number("hidden_size_per_layer_input"),
-            residual_streams: number("hc_mult"),
+            residual_streams: number("hc_mult").max(number("altup_num_inputs")),
             deepstack: 0,
             value_size: number("v_head_dim"),
             indexer_heads: number("index_n_heads"),
             indexer_size: number("index_head_dim"),
             top_k: number("index_topk"),
             pooled: 0,
+            rate: number("indexer_compress_ratio"),
         };
     }
 }

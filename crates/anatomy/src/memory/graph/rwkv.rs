@@ -158,7 +158,7 @@ impl Builder<'_> {
                 all = self.graph.in_place(&sources);
             }
         }
-        let mut part = |builder: &mut Self| {
+        let part = |builder: &mut Self| {
             let view = builder.graph.view(all, [hidden, builder.batch.tokens, 1]);
             if rwkv.fused {
                 return view;
