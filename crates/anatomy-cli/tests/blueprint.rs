@@ -1,6 +1,11 @@
 //! `anatomy blueprint` as scripts and people meet it.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, outside of a test function")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests, outside of a test function"
+)]
 
 use std::fs;
 use std::path::Path;

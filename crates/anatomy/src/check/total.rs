@@ -104,6 +104,7 @@ pub(super) fn check(stated: f64, sum: &Sum, names: usize, config: &Json, file: &
     }
     let Some(dtype) = stated_type(config) else { return };
     let width = u128::from(dtype.block_bytes());
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, and a float saturates")]
     let total = stated as u128;
     let agrees = |width: u128| {
         [sum.elements, sum.elements - sum.shared.min(sum.elements)].into_iter().any(|elements| {

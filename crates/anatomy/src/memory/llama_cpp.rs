@@ -644,11 +644,11 @@ mod tests {
     fn windows_hold_each_sequence_and_a_batch() {
         // Gemma 3 with a window of 1024, as llama.cpp's log has it.
         let mut request = Request::new(Runtime::LlamaCpp, 8192);
-        assert_eq!(window_cells(&request, 1024, 8192), 1536);
+        assert_eq!(window_cells(&request, 1024, 1, 8192), 1536);
         request.parallel = 4;
         request.context = 2048;
-        assert_eq!(window_cells(&request, 1024, 2048), 1536);
+        assert_eq!(window_cells(&request, 1024, 1, 2048), 1536);
         request.kv_unified = true;
-        assert_eq!(window_cells(&request, 1024, 8192), 4608);
+        assert_eq!(window_cells(&request, 1024, 4, 8192), 4608);
     }
 }
