@@ -1,5 +1,5 @@
 //! Rules that every family of the atlas keeps.
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
 
 #[allow(dead_code, reason = "totals are for another test")]
 mod blueprints;

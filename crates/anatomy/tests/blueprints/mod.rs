@@ -56,7 +56,7 @@ pub fn cases() -> Vec<Case> {
 fn read(set: &'static str) -> Vec<Case> {
     let path = format!("tests/data/blueprints/{set}.jsonl.gz");
     let mut text = String::new();
-    GzDecoder::new(File::open(&path).expect(&path)).read_to_string(&mut text).unwrap();
+    GzDecoder::new(File::open(&path).unwrap()).read_to_string(&mut text).unwrap();
     let lines = text.lines().map(|line| {
         let line: Json = serde_json::from_str(line).unwrap();
         Case {
