@@ -5,10 +5,12 @@
 //! than a row of activations is left out. Steps and their order: llama.cpp, `src/llama-graph.cpp` and `src/models`.
 
 mod rwkv;
+mod waves;
 
 use foldhash::{HashMap, HashMapExt};
 
 use rwkv::Rwkv;
+use waves::Waves;
 
 use super::allocator::{Graph, Id, Shape};
 use crate::cache::{Layer, Reach, State, Store};
@@ -75,6 +77,8 @@ pub(super) struct Network {
     hidden_zeros: usize,
     /// What is only told by the architecture's name.
     quirks: Quirks,
+    /// A network of convolutions, instead of layers.
+    waves: Option<Waves>,
     blocks: Vec<Block>,
 }
 
@@ -263,10 +267,14 @@ impl Network {
         numbers: &Numbers,
     ) -> Self {
         let mut by_layer: Vec<Shapes> = vec![Shapes::new(); layers.len()];
+        let mut others = Shapes::new();
         for (name, shape) in tensors {
             // Of an encoder and a decoder, the decoder's are computed where there is one.
             let name = name.strip_prefix("enc.").or_else(|| name.strip_prefix("dec.")).unwrap_or(name);
-            let Some((layer, rest)) = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) else { continue };
+            let Some((layer, rest)) = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) else {
+                others.insert(name, shape);
+                continue;
+            };
             if let Some(shapes) = layer.parse().ok().and_then(|layer: usize| by_layer.get_mut(layer)) {
                 shapes.insert(rest, shape);
             }
@@ -295,13 +303,18 @@ impl Network {
             rate: numbers.rate,
             hidden_zeros,
             quirks: numbers.quirks,
+            waves: Waves::new(&others),
             blocks,
         }
     }
 
     /// Bytes of the buffer in which one micro-batch is computed.
     pub(super) fn buffer(&self, batch: &Batch) -> u64 {
-        Builder::new(self, batch).build()
+        let builder = Builder::new(self, batch);
+        match &self.waves {
+            Some(waves) => builder.waves(waves),
+            None => builder.build(),
+        }
     }
 }
 
