@@ -461,8 +461,14 @@ fn parts(subject: &Subject, request: &Request, layout: &Layout, estimate: &Estim
     let tokens = request.ubatch.min(request.batch).min(total_cells(request));
     let what = if layout.flash { "flash attention" } else { "with the matrix of scores" };
     let how = if cpu { "as the CPU backend lays them out" } else { "as on the CPU; other backends differ" };
-    add("compute", estimate.compute, false, format!("results in between of {tokens} tokens at once, {what}, {how}"));
     let vocab = subject.architecture.vocab_size.unwrap_or(0);
+    let logits = tokens.saturating_mul(vocab).saturating_mul(4);
+    // Logits of all tokens are asked for at most, and live with the result of the last layer.
+    let largest = match logits <= estimate.compute && logits > 0 {
+        true => format!(", of it {tokens} × {vocab} logits × 4 B"),
+        false => String::new(),
+    };
+    add("compute", estimate.compute, false, format!("{tokens} tokens at once{largest}; {what}, {how}"));
     add("output", estimate.output, true, format!("{} × {vocab} logits × 4 B", sequences(request.parallel)));
     let formula = match cpu {
         true => "blocks re-packed for AVX2, beside the mapped file, whose pages the system may then drop".to_string(),

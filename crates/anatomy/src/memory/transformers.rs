@@ -65,8 +65,8 @@ pub(super) fn cache_bytes(subject: &Subject, request: &Request, tokens: u64) -> 
     Ok(Some((sum.0.saturating_mul(request.parallel), sum.1.saturating_mul(request.parallel))))
 }
 
-/// Intermediate results of the widest layer while a prompt is read, which grows with the prompt.
-fn activations(subject: &Subject, request: &Request) -> u64 {
+/// Numbers that the widest layer computes for one token.
+fn widest(subject: &Subject) -> u64 {
     let architecture = &subject.architecture;
     let hidden = architecture.hidden_size.unwrap_or(0);
     let experts = architecture
@@ -75,9 +75,39 @@ fn activations(subject: &Subject, request: &Request) -> u64 {
         .map_or(0, |experts| experts.intermediate_size.unwrap_or(0).saturating_mul(experts.active.unwrap_or(1)));
     let wide = architecture.feed_forward.intermediate_size.unwrap_or(0).max(experts);
     // Residual, norm, and gate, up and product of the feed-forward network.
-    let numbers = hidden.saturating_mul(3).saturating_add(wide.saturating_mul(3));
-    let tokens = request.context.saturating_mul(request.parallel);
-    numbers.saturating_mul(tokens).saturating_mul(subject.dtype.block_bytes())
+    hidden.saturating_mul(3).saturating_add(wide.saturating_mul(3))
+}
+
+/// `52 sliding layers × 1023 tokens × 8192 B + 10 full layers × 131072 tokens × 8192 B`.
+fn cache_formula(subject: &Subject, request: &Request) -> String {
+    let cache = &subject.architecture.cache;
+    let size = request.key_type.map_or(subject.dtype, CacheType::dtype).block_bytes();
+    let tokens = request.context.saturating_add(cache.prompt);
+    let mut groups: Vec<(&'static str, u64, String)> = Vec::new();
+    for layer in &cache.layers {
+        let (numbers, _, _) = numbers(layer, tokens);
+        let each =
+            numbers.saturating_mul(size).saturating_add(layer.positions.saturating_mul(tokens).saturating_mul(8));
+        let per_token = layer.per_token().saturating_mul(size);
+        let what = match each.checked_div(per_token) {
+            _ if each == 0 => continue,
+            Some(kept) if kept.checked_mul(per_token) == Some(each) => format!("{kept} tokens × {per_token} B"),
+            _ => format!("{each} B"),
+        };
+        let word = layer.word();
+        match groups.iter_mut().find(|group| group.0 == word && group.2 == what) {
+            Some(group) => group.1 += 1,
+            None => groups.push((word, 1, what)),
+        }
+    }
+    let terms: Vec<String> =
+        groups.iter().map(|(word, count, what)| format!("{count} {word} layers × {what}")).collect();
+    let sum = terms.join(" + ");
+    match request.parallel {
+        1 => sum,
+        sequences if terms.len() > 1 => format!("{sequences} × ({sum})"),
+        sequences => format!("{sequences} × {sum}"),
+    }
 }
 
 /// What transformers takes.
@@ -87,23 +117,25 @@ pub(super) fn estimate(subject: &Subject, request: &Request) -> Result<Estimate>
     let per_token = kept.zip(before).map(|(now, before)| (now.0 - before.0.min(now.0)) / request.parallel);
     let (cache, state) = kept.unzip();
     let state = state.unwrap_or(0);
+    let size = subject.dtype.block_bytes();
     let weights = subject.weight_bytes();
-    let compute = activations(subject, request);
+    let tokens = request.context.saturating_mul(request.parallel);
+    // Intermediate results of the widest layer while a prompt is read, which grows with the prompt.
+    let compute = widest(subject).saturating_mul(tokens).saturating_mul(size);
     let vocab = subject.architecture.vocab_size.unwrap_or(0);
     let output = vocab.saturating_mul(request.parallel).saturating_mul(4);
-    let layers = subject.architecture.cache.layers.len();
-    let kind = request.key_type.map_or(subject.dtype, CacheType::dtype);
     let mut parts =
         vec![Part { name: "weights", bytes: weights, exact: subject.measured, formula: subject.weights_formula() }];
     if let Some(cache) = cache.filter(|cache| *cache > 0) {
-        let formula = format!("{layers} layers, {} tokens in {}", request.context, kind.name());
-        parts.push(Part { name: "cache", bytes: cache, exact: true, formula });
+        parts.push(Part { name: "cache", bytes: cache, exact: true, formula: cache_formula(subject, request) });
     }
     if state > 0 {
-        let formula = format!("recurrent and convolution states in {}", subject.dtype.name());
+        let recurrent = subject.architecture.cache.layers.iter().filter(|layer| layer.recurrent).count();
+        let formula = format!("{recurrent} recurrent layers in {}, whatever the context", subject.dtype.name());
         parts.push(Part { name: "state", bytes: state, exact: true, formula });
     }
-    let formula = "activations of the widest layer while the whole prompt is read at once".to_string();
+    let formula =
+        format!("{tokens} tokens of a prompt at once × {} numbers of the widest layer × {size} B", widest(subject));
     parts.push(Part { name: "compute", bytes: compute, exact: false, formula });
     let formula = format!("{vocab} logits × 4 B for each sequence");
     parts.push(Part { name: "output", bytes: output, exact: true, formula });

@@ -1,7 +1,7 @@
 //! vLLM: one pool of blocks on each device, shared by all layers and all sequences.
 //!
-//! Rules read from vLLM 0.17 (`v1/kv_cache_interface.py`, `v1/core/kv_cache_utils.py`, `mamba_utils.py`) and checked
-//! against what its users' logs say. A layer asks for pages; a block is a page in each layer of a group. Layers of one
+//! Rules read from vLLM's second engine (`v1/kv_cache_interface.py`, `v1/core/kv_cache_utils.py`, `mamba_utils.py`) as
+//! of 2026, and checked against what its users' logs say (`tests/vllm.rs`). A layer asks for pages; a block is a page in each layer of a group. Layers of one
 //! kind make one group. Models that mix kinds have groups of equally many layers, so that a block of any group takes
 //! the same bytes: pages are made equal, and groups are filled up with layers that do not exist. What is left of
 //! `gpu_memory_utilization` after weights and a trial run becomes the pool.
@@ -366,8 +366,12 @@ fn trial(subject: &Subject, request: &Request, split: Split) -> (u64, String) {
         let besides = if earlier > 0 { format!(" + {earlier} B of expanded keys and values") } else { String::new() };
         (batch, format!("{} tokens × {wide} numbers of the widest layer × 2 B{besides}", request.batch))
     } else {
-        (sampling, format!("{} sequences × {vocab} logits × {SAMPLING} B while sampling", request.parallel))
+        (sampling, format!("{} × {vocab} logits × {SAMPLING} B while sampling", sequences(request)))
     }
+}
+
+fn sequences(request: &Request) -> String {
+    units::count(request.parallel, "sequence", "sequences")
 }
 
 /// What vLLM takes.
@@ -400,15 +404,17 @@ pub(super) fn estimate(subject: &Subject, request: &Request) -> Result<Estimate>
         cache = Some(blocks.saturating_mul(all));
         state = states.saturating_mul(all);
         if blocks > 0 {
-            let kind = request.key_type.map_or("auto", CacheType::name);
+            let kind = request.key_type.map_or("16 bits", CacheType::name);
             let formula = format!(
-                "{} sequences × {blocks} blocks of {} tokens in {kind} × {} B{over}",
-                request.parallel, pool.block, pool.block_bytes
+                "{} × {blocks} blocks of {} tokens in {kind} × {} B{over}",
+                sequences(request),
+                pool.block,
+                pool.block_bytes
             );
             parts.push(Part { name: "cache", bytes: blocks.saturating_mul(all), exact: !compressed, formula });
         }
         if states > 0 {
-            let formula = format!("{} sequences × {states} blocks × {} B{over}", request.parallel, pool.block_bytes);
+            let formula = format!("{} × {states} blocks × {} B{over}", sequences(request), pool.block_bytes);
             parts.push(Part { name: "state", bytes: state, exact: true, formula });
         }
     }
@@ -421,7 +427,7 @@ pub(super) fn estimate(subject: &Subject, request: &Request) -> Result<Estimate>
     });
     let vocab = architecture.vocab_size.unwrap_or(0);
     let output = vocab.saturating_mul(request.parallel).saturating_mul(4);
-    let formula = format!("{} sequences × {vocab} logits × 4 B{over}", request.parallel);
+    let formula = format!("{} × {vocab} logits × 4 B{over}", sequences(request));
     parts.push(Part { name: "output", bytes: output.saturating_mul(devices), exact: false, formula });
     let context = if devices > 1 { CONTEXT + TALK } else { CONTEXT };
     let formula = format!("allowance for CUDA{}{over}", if devices > 1 { " and NCCL" } else { "" });

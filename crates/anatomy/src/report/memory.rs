@@ -328,7 +328,9 @@ impl Memory {
         if let Some(parallel) = self.max_parallel.filter(|parallel| *parallel > self.parallel) {
             page.section("batch", &format!("up to {} sequences at once in this context", thousands(parallel)));
         }
-        if let Some(speed) = self.reading_speed_bound_tokens_per_second {
+        // Nothing runs at a device's rate that does not fit it.
+        let speed = self.reading_speed_bound_tokens_per_second.filter(|_| self.fits != Some(false));
+        if let Some(speed) = speed {
             let speed = if speed < 10.0 { format!("{speed:.1}") } else { format!("{speed:.0}") };
             page.section(
                 "speed",
