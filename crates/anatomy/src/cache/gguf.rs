@@ -279,9 +279,12 @@ impl<'k> Rules<'k> {
 
     /// Numbers of the values of the layer that has most, whether it is run or not: transposed, all are as wide.
     fn widest_values(&self) -> u64 {
-        let next = usize::try_from(self.keys.next_token_layers()).unwrap_or(0).min(1 << 16);
-        let all = self.count.saturating_add(next).min(1 << 17);
-        if self.latent { 0 } else { (0..all).map(|index| self.kv_heads(index) * self.head(index).1).max().unwrap_or(0) }
+        let next = usize::try_from(self.keys.next_token_layers()).unwrap_or(0).min(1 << 10);
+        if self.latent {
+            return 0;
+        }
+        let all = 0..self.count.saturating_add(next);
+        all.map(|index| self.kv_heads(index).saturating_mul(self.head(index).1)).max().unwrap_or(0)
     }
 
     fn store(&self, index: usize) -> Result<(Store, u64), String> {
@@ -387,8 +390,8 @@ impl<'k> Rules<'k> {
     /// The layer that adds embeddings of n-grams keeps the last columns of their convolution (Qwen 4).
     fn with_ngrams(&self, index: usize, state: State) -> State {
         let keys = self.keys;
-        let listed = (0..=index).any(|place| keys.of_layer("ple.layers", place) == Some(index as u64));
-        if self.family != "qwen4exp" || !listed {
+        // llama.cpp takes a list of one layer only.
+        if self.family != "qwen4exp" || keys.of_layer("ple.layers", 0) != Some(index as u64) {
             return state;
         }
         let number = |name: &str| keys.unsigned(name).unwrap_or(0);

@@ -174,7 +174,11 @@ impl Extra {
             indexer_size: number("attention.indexer.key_length"),
             top_k: number("attention.indexer.top_k"),
             pooled: number("attention.indexer.kpool"),
-            rate: (0..1 << 10).filter_map(|layer| keys.of_layer("attention.compress_ratios", layer)).max().unwrap_or(0),
+            rate: match keys.family {
+                "qwen4exp" => (0..1 << 10).filter_map(|layer| keys.of_layer("attention.compress_ratios", layer)).max(),
+                _ => None,
+            }
+            .unwrap_or(0),
         }
     }
 
