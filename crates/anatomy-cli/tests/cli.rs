@@ -500,7 +500,7 @@ fn settings_that_a_runtime_refuses_are_one_line() {
     for (arguments, told) in [
         ("--runtime llama.cpp --kv-type fp8", "llama.cpp has no fp8 cache"),
         ("--runtime llama.cpp --cache-type-v q4_0 --flash-attn off", "flash attention"),
-        ("--runtime llama.cpp --kv-type q8_0", "24 numbers is not a whole number of q8_0 blocks"),
+        ("--runtime llama.cpp --kv-type q8_0", "24 numbers of a head are not a whole number of q8_0 blocks"),
         ("--runtime transformers --kv-type q8_0", "transformers keeps no cache in q8_0"),
         ("--gpu RTX-4900", "no device is called `RTX-4900`"),
         ("--vram 24apples", "24GiB"),

@@ -170,13 +170,13 @@ impl<'s> Estimator<'s> {
             fit.gpu_layers = largest(0, layers + 1, |layers| self.fits(&at(layers)));
         }
         if !fits {
-            fit.mixtures = self.mixtures(request)?;
+            fit.mixtures = self.mixtures(request);
         }
         Ok(fit)
     }
 
     /// The largest mixtures in which llama.cpp fits the request, each with the largest context.
-    fn mixtures(&self, request: &Request) -> Result<Vec<Quantised>> {
+    fn mixtures(&self, request: &Request) -> Vec<Quantised> {
         let request = &Request { runtime: Runtime::LlamaCpp, ..request.clone() };
         let capacity = match request.devices.as_slice() {
             [] => self.main_memory.unwrap_or(0),
@@ -185,17 +185,18 @@ impl<'s> Estimator<'s> {
         // Layers may stay in main memory, of which nothing is known here: then only the search can tell.
         let may = |bytes: u64| bytes <= capacity || request.gpu_layers.is_some() || request.cpu_moe;
         let mut found = Vec::new();
-        for (name, bytes) in self.subject.mixtures().into_iter().filter(|(_, bytes)| may(*bytes)) {
-            let Some(subject) = self.subject.with_precision(name)? else { break };
-            let other = Estimator { main_memory: self.main_memory, ..Estimator::new(&subject) };
+        self.subject.in_mixtures(|name, subject| {
+            let bytes = subject.weight_bytes();
+            if !may(bytes) {
+                return false;
+            }
+            let other = Estimator { subject, plan: self.plan.again(subject), main_memory: self.main_memory };
             if other.fits(request) {
                 found.push(Quantised { name, bytes, context: other.max_context(request) });
             }
-            if found.len() == MOST_MIXTURES {
-                break;
-            }
-        }
-        Ok(found)
+            found.len() == MOST_MIXTURES
+        });
+        found
     }
 
     /// Total bytes over contexts up to `most`, so many of them, equally far apart.

@@ -6,7 +6,7 @@
 
 use super::graph::{Batch, Network, Numbers, Quirks, values};
 use super::{CacheType, Estimate, Flash, Part, Placed, Request, Subject, Weight, refused};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use foldhash::HashMap;
 
@@ -234,12 +234,17 @@ pub(super) fn cache_bytes(subject: &Subject, request: &Request) -> Result<Option
     Ok(Some(each.fold((0, 0), |sum, layer| (sum.0.saturating_add(layer.0), sum.1.saturating_add(layer.1)))))
 }
 
+/// The network, and the buffers that were computed already: types of caches and of weights often share one.
+#[derive(Debug)]
+struct Graphs {
+    network: Option<Network>,
+    buffers: Mutex<HashMap<Batch, u64>>,
+}
+
 /// What is computed once for many requests: the network, and the weights by layer.
 #[derive(Debug)]
 pub(super) struct Plan {
-    network: Option<Network>,
-    /// Buffers that were computed already: types of caches often share one.
-    buffers: Mutex<HashMap<Batch, u64>>,
+    graph: Arc<Graphs>,
     /// For each layer its bytes without experts, and those of its experts.
     layers: Vec<(u64, u64)>,
     /// Bytes that stay in main memory: the embedding.
@@ -255,9 +260,17 @@ pub(super) struct Plan {
 
 impl Plan {
     pub(super) fn new(subject: &Subject) -> Self {
+        Plan::with(Arc::new(Graphs { network: network(subject), buffers: Mutex::default() }), subject)
+    }
+
+    /// For the same model with weights in other types, which computes the same.
+    pub(super) fn again(&self, subject: &Subject) -> Self {
+        Plan::with(Arc::clone(&self.graph), subject)
+    }
+
+    fn with(graph: Arc<Graphs>, subject: &Subject) -> Self {
         let mut plan = Plan {
-            network: network(subject),
-            buffers: Mutex::default(),
+            graph,
             layers: vec![(0, 0); subject.layer_count()],
             embedding: 0,
             rest: 0,
@@ -291,7 +304,7 @@ impl Plan {
     /// Bytes of the compute buffer; `None` where the network is not known.
     pub(super) fn compute(&self, subject: &Subject, request: &Request) -> Result<Option<u64>> {
         let layout = Layout::new(subject, request)?;
-        let Some(network) = &self.network else { return Ok(None) };
+        let Some(network) = &self.graph.network else { return Ok(None) };
         let cacheless =
             subject.architecture.cache.layers.iter().all(|layer| layer.store == Store::Nothing && !layer.recurrent);
         let total = total_cells(request);
@@ -320,12 +333,12 @@ impl Plan {
             single_keys: layout.keys == CacheType::F32,
             single_values: layout.values == CacheType::F32,
         };
-        let known = self.buffers.lock().ok().and_then(|known| known.get(&batch).copied());
+        let known = self.graph.buffers.lock().ok().and_then(|known| known.get(&batch).copied());
         if let Some(bytes) = known {
             return Ok(Some(bytes));
         }
         let bytes = network.buffer(&batch);
-        if let Ok(mut known) = self.buffers.lock() {
+        if let Ok(mut known) = self.graph.buffers.lock() {
             known.insert(batch, bytes);
         }
         Ok(Some(bytes))

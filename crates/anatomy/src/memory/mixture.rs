@@ -460,9 +460,7 @@ pub(super) fn apply(weights: &mut [Weight], architecture: &Architecture, family:
         let tensors: Vec<(&str, &[u64])> =
             weights.iter().map(|weight| (weight.name.as_str(), weight.shape.as_slice())).collect();
         let types = types(mixture, &tensors, architecture, family);
-        for (weight, dtype) in weights.iter_mut().zip(types) {
-            weight.dtype = dtype;
-        }
+        weigh(weights, &types);
     } else {
         let known = DType::named(precision).filter(|dtype| dtype.block() > 0 && dtype.class() != Class::Other);
         let Some(dtype) = known else {
@@ -470,16 +468,19 @@ pub(super) fn apply(weights: &mut [Weight], architecture: &Architecture, family:
             let help = "some are bf16, f16, f8_e4m3, q8_0, q6_k, q5_k_m, q4_k_m, iq4_xs, q3_k_m, q2_k";
             return Err(Error::new(ErrorKind::Usage, message).help(help));
         };
-        for weight in weights.iter_mut() {
-            weight.dtype = dtype;
-        }
-    }
-    for weight in weights {
-        let columns = weight.shape.last().copied().unwrap_or(1);
-        let rows = crate::tensor::elements(&weight.shape).checked_div(columns).unwrap_or(0);
-        weight.bytes = rows.saturating_mul(weight.dtype.bytes(columns).unwrap_or(0));
+        weigh(weights, &vec![dtype; weights.len()]);
     }
     Ok(())
+}
+
+/// Gives each weight its type, and the bytes that it then takes.
+pub(super) fn weigh(weights: &mut [Weight], types: &[DType]) {
+    for (weight, dtype) in weights.iter_mut().zip(types) {
+        let columns = weight.shape.last().copied().unwrap_or(1);
+        let rows = crate::tensor::elements(&weight.shape).checked_div(columns).unwrap_or(0);
+        weight.dtype = *dtype;
+        weight.bytes = rows.saturating_mul(dtype.bytes(columns).unwrap_or(0));
+    }
 }
 
 /// The types of weights in words, the one with most bytes first: `Q4_K, Q6_K, F32`.

@@ -233,19 +233,25 @@ impl Subject {
         }))
     }
 
-    /// Every mixture with the bytes that the model would weigh in it, the largest first; empty where its tensors are not
-    /// known. Ternary ones are left out: only models that were trained so survive them.
-    pub fn mixtures(&self) -> Vec<(&'static str, u64)> {
+    /// Visits the model in each of llama.cpp's mixtures, the largest first, until `enough` says so. Ternary ones are left
+    /// out: only models that were trained so survive them. None where its tensors are not known.
+    pub(super) fn in_mixtures(&self, mut enough: impl FnMut(&'static str, &Subject) -> bool) {
         if self.plan.is_empty() {
-            return Vec::new();
+            return;
         }
-        let tensors: Vec<(&str, &[u64])> =
+        let names: Vec<(&str, &[u64])> =
             self.plan.iter().map(|weight| (weight.name.as_str(), weight.shape.as_slice())).collect();
-        let tensors = mixture::Tensors::new(&tensors, &self.architecture, &self.family);
+        let tensors = mixture::Tensors::new(&names, &self.architecture, &self.family);
         let useful = mixture::ALL.into_iter().filter(|mixture| !mixture.name.starts_with("TQ"));
-        let mut all: Vec<(&str, u64)> = useful.map(|mixture| (mixture.name, tensors.bytes(mixture))).collect();
+        let mut all: Vec<_> = useful.map(|mixture| (mixture, tensors.bytes(mixture))).collect();
         all.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
-        all
+        let mut subject = Subject { weights: self.plan.clone(), measured: false, ..self.clone() };
+        for (mixture, _) in all {
+            mixture::weigh(&mut subject.weights, &tensors.types(mixture));
+            if enough(mixture.name, &subject) {
+                return;
+            }
+        }
     }
 
     /// Numbers per token that keys and values can take at most, read off the projections alone: a bound where it is not
