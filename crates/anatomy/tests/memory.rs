@@ -257,3 +257,42 @@ fn reference_figures_of_users() {
     let kimi = known(&cases, "DeepSeek-V3", &[("max_position_embeddings", 262_144.into())]);
     assert!((gib(&kimi, Runtime::Transformers, 262_144) - 17.16).abs() < 0.006);
 }
+
+/// Sums that `docs/memory.md` works out by hand.
+#[test]
+fn worked_examples_of_the_documentation_hold() {
+    let text = fs::read_to_string("../../docs/memory.md").unwrap();
+    let cases = blueprints::cases();
+    let llama = known(&cases, "Llama-3.1-8B", &[]);
+    let gemma = known(&cases, "gemma-3-27b-pt", &[]);
+    let qwen = known(&cases, "Qwen3-Next-80B-A3B", &[]);
+    let at = |subject: &Subject, runtime| {
+        let request = Request::new(runtime, 131_072);
+        let batch = if runtime == Runtime::Vllm { 8192 } else { request.batch };
+        estimate(subject, &Request { batch, ..request }).unwrap()
+    };
+    let vllm = at(&llama, Runtime::Vllm);
+    for (what, bytes) in [
+        ("formula", at(&llama, Runtime::Formula).total()),
+        ("weights", at(&llama, Runtime::Formula).weights),
+        ("windows", at(&gemma, Runtime::LlamaCpp).cache.unwrap()),
+        ("states", at(&qwen, Runtime::LlamaCpp).state),
+        ("buffer", at(&llama, Runtime::LlamaCpp).compute),
+        ("pages", vllm.cache.unwrap()),
+        ("pages of groups", at(&gemma, Runtime::Vllm).cache.unwrap()),
+        ("trial run", vllm.compute),
+        ("windows less one", at(&gemma, Runtime::Transformers).cache.unwrap()),
+        ("prompt", at(&llama, Runtime::Transformers).compute),
+    ] {
+        let shown = thousands(bytes);
+        assert!(text.contains(&format!("{shown} B")), "{what}: {shown} B is not in docs/memory.md");
+    }
+}
+
+/// `1,234,567`
+fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let (head, tail) = digits.split_at(digits.len() % 3);
+    let groups = tail.as_bytes().chunks(3).map(|group| std::str::from_utf8(group).unwrap());
+    std::iter::once(head).filter(|head| !head.is_empty()).chain(groups).collect::<Vec<_>>().join(",")
+}
