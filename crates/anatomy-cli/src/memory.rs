@@ -235,6 +235,18 @@ fn subject(args: &Args, atlas: &Atlas) -> Result<(Subject, bool), Error> {
     let model = Model::open(path)?;
     let analysis = Analysis::new(&model);
     let gguf = model.gguf();
+    if let Some(file) = model.files.iter().find(|file| file.container.breaks_off) {
+        let message = format!(
+            "the header breaks off after {} tensors, so nobody knows how many more there are",
+            file.container.tensors.len()
+        );
+        let help = "download the file again; `anatomy check` says where it ends";
+        return Err(Error::new(ErrorKind::Malformed, message).help(help).in_file(&*file.path));
+    }
+    if gguf.is_some() && analysis.rows.is_empty() {
+        let help = "name the file that holds the weights, or a config.json";
+        return Err(Error::new(ErrorKind::Unsupported, "there are no weights in it").help(help));
+    }
     let precision = args.dtype.as_deref().map(|name| if name.eq_ignore_ascii_case("fp8") { "f8_e4m3" } else { name });
     let blueprint = match (gguf, &model.config) {
         (None, Some(config)) => Some(atlas.blueprint(config)),

@@ -515,6 +515,27 @@ fn settings_that_a_runtime_refuses_are_one_line() {
     }
 }
 
+/// A cut header hides tensors, so no figure is given; cut weights were declared, so the figures stand.
+#[test]
+fn memory_of_a_damaged_file_is_not_taken_for_the_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = fs::read("../../examples/tiny-llama.gguf").unwrap();
+    let at = |bytes: &[u8]| {
+        fs::write(folder.path().join("model.gguf"), bytes).unwrap();
+        document(folder.path(), words("memory model.gguf --json"))
+    };
+    let (intact, short) = (at(&whole), at(&whole[..whole.len() - 64]));
+    assert_eq!(intact["total_bytes"], short["total_bytes"]);
+    assert_eq!(intact["damage"], Value::Null);
+    assert!(short["damage"].as_str().unwrap().contains("beyond the end"), "{}", short["damage"]);
+    for (bytes, told) in [(&whole[..2000], "the header breaks off"), (&gguf(), "there are no weights in it")] {
+        fs::write(folder.path().join("model.gguf"), bytes).unwrap();
+        let output = run(folder.path(), words("memory model.gguf"));
+        assert_eq!(output.status.code(), Some(2));
+        assert!(stderr(&output).contains(told) && stderr(&output).lines().count() == 1, "{}", stderr(&output));
+    }
+}
+
 #[test]
 fn completions_for_every_shell() {
     let folder = tempfile::tempdir().unwrap();

@@ -666,6 +666,7 @@ impl Header<'_> {
         container.metadata = self.metadata;
         container.tensors = self.tensors;
         container.findings = self.findings.finish();
+        container.breaks_off = data_start.is_none();
         container
     }
 }

@@ -79,6 +79,9 @@ pub struct Container {
     /// Tensor bytes that lie in other files (ONNX external data): path relative to this file's
     /// folder, tensor index, place in that file (the whole rest of it where no length is given).
     pub external: Vec<External>,
+    /// Whether the header breaks off before its end: there may be more tensors than are listed. Only of formats whose
+    /// tensors are listed one by one as they are read (GGUF).
+    pub breaks_off: bool,
 }
 
 /// Tensor data that a container keeps in another file.
@@ -103,6 +106,7 @@ impl Container {
             ledger,
             findings: Vec::new(),
             external: Vec::new(),
+            breaks_off: false,
         }
     }
 }

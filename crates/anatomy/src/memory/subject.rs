@@ -8,6 +8,7 @@ use crate::architecture::{Architecture, Keys};
 use crate::atlas;
 use crate::dtype::DType;
 use crate::error::Result;
+use crate::finding::Severity;
 use crate::metadata::Metadata;
 use crate::names::{Role, Stack};
 
@@ -50,6 +51,8 @@ pub struct Subject {
     pub measured: bool,
     /// In which types the weights are, in a word.
     pub precision: String,
+    /// What is wrong with the files, the first of it: the figures are of what their headers declare.
+    pub damage: Option<String>,
     /// Numbers that only metadata or a configuration state.
     pub(super) extra: Extra,
 }
@@ -102,12 +105,15 @@ impl Subject {
                 first.bytes = first.bytes.saturating_add(total.saturating_sub(counted));
             }
         }
+        let findings = analysis.model.all_findings();
+        let mut damage = findings.iter().filter(|finding| finding.rule.severity == Severity::Error);
         let precision = mixture::words(weights.iter().map(|weight| (weight.dtype, weight.bytes)));
         Subject {
             extra: gguf.map(Extra::of_gguf).unwrap_or_default(),
             dtype: half(analysis.model.config.as_ref()),
             parameters: analysis.total(),
             active: None,
+            damage: damage.next().map(|finding| finding.message.clone()),
             measured: true,
             family: gguf
                 .and_then(|metadata| metadata.text("general.architecture").map(str::to_string))
@@ -141,6 +147,7 @@ impl Subject {
         }
         Ok(Subject {
             parameters: blueprint.total(),
+            damage: None,
             active: None,
             dtype: stated,
             measured: false,

@@ -58,6 +58,9 @@ pub struct Memory {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     curves: Vec<Curve>,
     parts: Vec<Part>,
+    /// What is wrong with the files, the first of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    damage: Option<String>,
     notes: Vec<String>,
     #[serde(skip)]
     layers: u64,
@@ -221,6 +224,7 @@ impl Memory {
             curve,
             curves,
             parts: estimate.parts,
+            damage: subject.damage.clone(),
             notes: estimate.notes,
             layers: subject.layer_count() as u64,
             given: !request.devices.is_empty(),
@@ -269,6 +273,10 @@ impl Memory {
     }
 
     fn verdict(&self, page: &mut Page) {
+        if let Some(damage) = &self.damage {
+            page.section("damaged", &paint(RED, safe(damage)).to_string());
+            page.more("{}", "the figures are of what the header declares; `anatomy check` tells more");
+        }
         match (self.fits, self.spare_bytes) {
             (Some(true), Some(spare)) => {
                 let spare = bytes(spare.unsigned_abs());
