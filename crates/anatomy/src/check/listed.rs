@@ -6,10 +6,8 @@
 use foldhash::{HashMap, HashSet};
 
 use super::groups::{self, Beginnings};
-use super::layout;
-use super::structure::{
-    HEAD_STORED_AGAIN, NAMES_PREFIXED, PACKED, TABLES_STORED, TENSOR_MISSING, TENSOR_UNEXPECTED, is_norm, prefixed,
-};
+use super::layout::{self, PACKED, prefixed};
+use super::rules::{HEAD_STORED_AGAIN, NAMES_PREFIXED, TABLES_STORED, TENSOR_MISSING, TENSOR_UNEXPECTED, is_norm};
 use super::total::{self, Sum};
 use crate::analysis::NORM_MISSING;
 use crate::atlas::{Blueprint, Expected};

@@ -4,6 +4,7 @@ mod groups;
 mod index;
 mod layout;
 mod listed;
+mod rules;
 mod structure;
 mod total;
 
@@ -13,7 +14,7 @@ use crate::atlas::Atlas;
 use crate::finding::{Finding, Rule};
 
 /// The rules of comparing tensors with a blueprint.
-pub static STRUCTURE: &[&Rule] = structure::RULES;
+pub static STRUCTURE: &[&Rule] = rules::RULES;
 /// The rules of comparing an index with its shards.
 pub static INDEX: &[&Rule] = index::RULES;
 

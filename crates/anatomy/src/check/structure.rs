@@ -11,104 +11,19 @@ use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use serde_json::Value as Json;
 
 use super::Check;
+use super::layout::{PACKED, prefixed};
+use super::rules::{
+    CONFIG_IMPOSSIBLE, CONFIG_NUMBER_WRONG, FAMILY_UNKNOWN, HEAD_STORED_AGAIN, NAMES_PREFIXED, TABLES_STORED,
+    TENSOR_MISSING, TENSOR_RENAMED, TENSOR_SHAPE, TENSOR_UNEXPECTED, VOCABULARY_PADDED, is_norm,
+};
 use crate::analysis::{Analysis, NORM_MISSING};
 use crate::atlas::{Atlas, Blueprint, Expected, with_value};
 use crate::dtype::Class;
 use crate::error::{ErrorKind, Result};
-use crate::finding::{Finding, Findings, Rule, Severity};
+use crate::finding::{Finding, Findings};
 use crate::model::Model;
 use crate::names::{self, Part, Role, Stack};
 use crate::tensor::elements;
-
-pub(super) static TENSOR_MISSING: Rule = Rule {
-    name: "tensor-missing",
-    severity: Severity::Error,
-    why: "The configuration asks for a tensor that no file holds. Loaders stop, or initialise it at random and say so \
-          in a line that is easily missed.",
-    help: "fetch the model again, or use the configuration that belongs to these weights",
-};
-pub(super) static TENSOR_UNEXPECTED: Rule = Rule {
-    name: "tensor-unexpected",
-    severity: Severity::Error,
-    why: "A tensor follows from no number of the configuration, and is none of the things that checkpoints are known to \
-          carry beside their weights. Loaders ignore it or stop.",
-    help: "use the configuration that belongs to these weights, or remove the tensor",
-};
-static TENSOR_SHAPE: Rule = Rule {
-    name: "tensor-shape",
-    severity: Severity::Error,
-    why: "A tensor has another shape than the configuration gives it, so it cannot be loaded into the model.",
-    help: "use the configuration that belongs to these weights",
-};
-static TENSOR_RENAMED: Rule = Rule {
-    name: "tensor-renamed",
-    severity: Severity::Error,
-    why: "A tensor that the configuration asks for is missing, and one that nothing asks for has its shape. Loaders go \
-          by names, so both count as wrong.",
-    help: "give the tensor its name back, or load with the program that named it so",
-};
-static FAMILY_UNKNOWN: Rule = Rule {
-    name: "family-unknown",
-    severity: Severity::Note,
-    why: "The atlas does not know this family, so the tensors were compared with each other, but not with what the \
-          configuration asks for.",
-    help: "describe the family in a file and name it with --atlas",
-};
-static CONFIG_IMPOSSIBLE: Rule = Rule {
-    name: "config-impossible",
-    severity: Severity::Error,
-    why: "The numbers of the configuration cannot be true together, so no program can build the model from them.",
-    help: "fetch the configuration again, or correct the number",
-};
-static CONFIG_NUMBER_WRONG: Rule = Rule {
-    name: "config-number-wrong",
-    severity: Severity::Error,
-    why: "One number of the configuration is not that of the weights: with another one every tensor fits. Loaders stop, \
-          or build the model that the configuration describes and leave weights unused.",
-    help: "fetch configuration and weights from the same place and revision, or correct the number",
-};
-pub(super) static HEAD_STORED_AGAIN: Rule = Rule {
-    name: "head-stored-again",
-    severity: Severity::Note,
-    why: "The configuration says that the output head is the token embedding, and the file holds a head all the same. \
-          Loaders ignore it; it takes room.",
-    help: "nothing to do; saving the model again leaves it out",
-};
-pub(super) static TABLES_STORED: Rule = Rule {
-    name: "tables-stored",
-    severity: Severity::Note,
-    why: "The files hold tables that loaders compute themselves (rotary frequencies, causal masks, position ids), as \
-          older versions saved them.",
-    help: "nothing to do",
-};
-pub(super) static NAMES_PREFIXED: Rule = Rule {
-    name: "names-prefixed",
-    severity: Severity::Warning,
-    why: "All names differ from those that the configuration leads to by one prefix, which a wrapper of training added \
-          or another class of the same model took off. Some loaders undo that, others find nothing.",
-    help: "save the model without its wrapper if a loader finds no weights",
-};
-static VOCABULARY_PADDED: Rule = Rule {
-    name: "vocabulary-padded",
-    severity: Severity::Note,
-    why: "The embedding has some rows more than the configuration states, up to a round number that suits the hardware.",
-    help: "nothing to do, unless a loader insists on the stated size",
-};
-
-/// The rules of this module.
-pub(super) const RULES: &[&Rule] = &[
-    &TENSOR_MISSING,
-    &TENSOR_UNEXPECTED,
-    &TENSOR_SHAPE,
-    &TENSOR_RENAMED,
-    &FAMILY_UNKNOWN,
-    &CONFIG_IMPOSSIBLE,
-    &CONFIG_NUMBER_WRONG,
-    &HEAD_STORED_AGAIN,
-    &TABLES_STORED,
-    &NAMES_PREFIXED,
-    &VOCABULARY_PADDED,
-];
 
 /// Blueprints that are built in search of the number that is wrong.
 const MOST_TRIALS: usize = 400;
@@ -217,20 +132,6 @@ struct Held<'m> {
     /// Names, and for packed weights the name of what they stand for, with the index of the entry.
     names: HashMap<String, usize>,
 }
-
-/// Words that end the name of a packed weight, and what ends the name of what it stands for.
-pub(super) const PACKED: [(&str, &str); 10] = [
-    (".qweight", ".weight"),
-    (".weight_packed", ".weight"),
-    (".weight_quantized", ".weight"),
-    (".W_q", ".weight"),
-    ("_blocks", ""),
-    (".codes", ".weight"),
-    (".weight._data", ".weight"),
-    (".base_layer.weight", ".weight"),
-    (".q_weight", ".weight"),
-    (".trellis", ".weight"),
-];
 
 impl<'m> Held<'m> {
     fn new(analysis: &'m Analysis, listed: &'m [String]) -> Self {
@@ -409,50 +310,6 @@ fn padding(expected: &Expected, shape: &[u64]) -> Option<u64> {
     (columns == others && *wanted >= 1000 && more < 1024 && rows.is_multiple_of(64)).then_some(more)
 }
 
-/// Where all names differ by one prefix: in words, and the names as the blueprint has them.
-pub(super) fn prefixed(
-    blueprint: &Blueprint,
-    names: &HashMap<String, usize>,
-) -> Option<(String, HashMap<String, usize>)> {
-    let sample: Vec<String> =
-        blueprint.tensors.iter().filter(|row| row.optional.is_none()).map(|row| row.name(0)).take(400).collect();
-    let known = |name: &String| names.contains_key(name);
-    if sample.is_empty() || sample.iter().filter(|name| known(name)).count() * 2 > sample.len() {
-        return None;
-    }
-    // Longest common ends, by the last words of names.
-    let mut votes: HashMap<(String, bool), usize> = HashMap::new();
-    let first = sample.iter().find(|name| name.contains(".0.")).or(sample.first())?;
-    for actual in names.keys() {
-        if let Some(prefix) = actual.strip_suffix(first.as_str()).filter(|prefix| prefix.ends_with('.')) {
-            votes.insert((prefix.to_string(), true), 0);
-        } else if let Some(prefix) = first.strip_suffix(actual.as_str()).filter(|prefix| prefix.ends_with('.')) {
-            votes.insert((prefix.to_string(), false), 0);
-        }
-    }
-    for ((prefix, added), count) in &mut votes {
-        let as_held = |name: &String| match added {
-            true => Some(format!("{prefix}{name}")),
-            false => Some(name.strip_prefix(prefix.as_str()).unwrap_or(name).to_string()),
-        };
-        *count = sample.iter().filter_map(as_held).filter(known).count();
-    }
-    let ((prefix, added), count) = votes.into_iter().max_by_key(|(_, count)| *count)?;
-    if count * 10 < sample.len() * 9 {
-        return None;
-    }
-    let renamed = names.iter().map(|(name, index)| match added {
-        true => (name.strip_prefix(prefix.as_str()).unwrap_or(name).to_string(), *index),
-        false if sample.contains(name) => (name.clone(), *index),
-        false => (format!("{prefix}{name}"), *index),
-    });
-    let message = match added {
-        true => format!("all names begin with {prefix:?}, which the model's own class does not write"),
-        false => format!("all names lack {prefix:?}, with which the model's own class writes them"),
-    };
-    Some((message, renamed.collect()))
-}
-
 /// The numbers of the configuration that, changed alone, explain the differences.
 fn one_number<'b>(
     model: &Model,
@@ -541,12 +398,6 @@ fn one_number<'b>(
         ..Differences::default()
     };
     Some((finding, rest))
-}
-
-/// Whether a missing tensor is a norm, be it one of a tower.
-pub(super) fn is_norm(name: &str, row: &Expected) -> bool {
-    row.role == Role::Norm
-        || (row.shape.len() == 1 && name.rsplit('.').nth(1).is_some_and(|word| word.contains("norm")))
 }
 
 /// Differences as findings, the worst first.
