@@ -210,7 +210,12 @@ fn caches_are_those_of_transformers() {
 
 /// A well-known model from its configuration alone, with other values for some keys.
 fn known(cases: &[blueprints::Case], name: &str, changes: &[(&str, Json)]) -> Subject {
-    let case = cases.iter().find(|case| case.set == "real" && case.name == name);
+    like(cases, ("real", name), changes)
+}
+
+/// A model of the lists with other values for some keys.
+fn like(cases: &[blueprints::Case], (set, name): (&str, &str), changes: &[(&str, Json)]) -> Subject {
+    let case = cases.iter().find(|case| case.set == set && case.name == name);
     let mut config = case.unwrap_or_else(|| panic!("{name}")).config.clone();
     for (key, value) in changes {
         config = anatomy::atlas::with_value(&config, key, value.clone());
@@ -256,6 +261,34 @@ fn reference_figures_of_users() {
     // GLM-5 and Kimi K2.5 keep DeepSeek's latent rows in 78 and 61 layers.
     let kimi = known(&cases, "DeepSeek-V3", &[("max_position_embeddings", 262_144.into())]);
     assert!((gib(&kimi, Runtime::Transformers, 262_144) - 17.16).abs() < 0.006);
+    // GLM-5's figure is with the layer of its next-token prediction.
+    let glm = known(&cases, "DeepSeek-V3", &[("num_hidden_layers", 79.into())]);
+    assert!((gib(&glm, Runtime::Transformers, 202_752) - 17.18).abs() < 0.006);
+    // Qwen3.5-27B and 3.6: 16 of 64 layers attend; states in single precision for four sequences in one cache.
+    let kinds: Vec<&str> =
+        (1..=64).map(|layer| if layer % 4 == 0 { "full_attention" } else { "linear_attention" }).collect();
+    let qwen = like(
+        &cases,
+        ("tiny", "qwen3_5_text"),
+        &[
+            ("num_hidden_layers", 64.into()),
+            ("hidden_size", 5120.into()),
+            ("num_attention_heads", 24.into()),
+            ("num_key_value_heads", 4.into()),
+            ("head_dim", 256.into()),
+            ("linear_num_key_heads", 16.into()),
+            ("linear_num_value_heads", 48.into()),
+            ("linear_key_head_dim", 128.into()),
+            ("linear_value_head_dim", 128.into()),
+            ("linear_conv_kernel_dim", 4.into()),
+            ("layer_types", kinds.into()),
+        ],
+    );
+    let mut request = Request::new(Runtime::LlamaCpp, 65_536);
+    (request.parallel, request.kv_unified) = (4, true);
+    let found = estimate(&qwen, &request).unwrap();
+    assert_eq!(found.cache, Some(16_384 << 20));
+    assert_eq!(found.state * 2, 1197 << 20, "598.5 MiB");
 }
 
 /// Sums that `docs/memory.md` works out by hand.

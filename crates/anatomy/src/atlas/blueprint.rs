@@ -53,6 +53,8 @@ pub struct Expected {
     pub layer: Option<u32>,
     /// Stored, but not learned.
     pub buffer: bool,
+    /// Integers, which are not learned and not counted.
+    pub integers: bool,
     /// May be stored with fewer dimensions of the same product.
     pub flat: bool,
     /// Why some checkpoints leave them out.
@@ -72,6 +74,7 @@ impl Expected {
             role,
             layer: None,
             buffer: false,
+            integers: false,
             flat: false,
             optional: None,
         }
@@ -106,8 +109,11 @@ impl Expected {
         Some(self.gguf.as_ref()?.at(number, &self.inner))
     }
 
-    /// Learned numbers in all of them.
+    /// Numbers in all of them that count as parameters.
     pub fn parameters(&self) -> u64 {
+        if self.integers {
+            return 0;
+        }
         crate::tensor::elements(&self.shape).saturating_mul(self.count as u64)
     }
 }
@@ -489,7 +495,8 @@ impl Builder<'_> {
                 shape,
                 role: line.row.role,
                 layer,
-                buffer: line.row.more.buffer,
+                buffer: line.row.more.buffer || line.row.more.integers,
+                integers: line.row.more.integers,
                 flat: line.row.more.flat,
                 optional: line.optional.clone(),
             });

@@ -219,6 +219,9 @@ pub struct More {
     /// Stored, but not learned.
     #[serde(default)]
     pub buffer: bool,
+    /// Holds integers (places, counts): stored, and never counted as parameters.
+    #[serde(default)]
+    pub integers: bool,
     /// May have a dimension of zero, as the library writes it for a part that the configuration sizes to nothing.
     #[serde(default)]
     pub empty: bool,
