@@ -241,7 +241,7 @@ impl Subject {
     }
 
     /// Visits the model in each of llama.cpp's mixtures, the largest first, until `enough` says so. Ternary ones are left
-    /// out: only models that were trained so survive them. None where its tensors are not known.
+    /// out: only models that were trained so survive them. Nowhere if its tensors are not known.
     pub(super) fn in_mixtures(&self, mut enough: impl FnMut(&'static str, &Subject) -> bool) {
         if self.plan.is_empty() {
             return;
