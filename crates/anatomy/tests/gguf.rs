@@ -15,6 +15,7 @@ use anatomy::atlas::Atlas;
 use anatomy::check::check;
 use anatomy::model::Model;
 use flate2::read::GzDecoder;
+use rayon::prelude::*;
 
 fn restore(header: &Path, bytes: u64, directory: &Path) -> std::path::PathBuf {
     let mut head = Vec::new();
@@ -107,4 +108,61 @@ fn a_header_settles_each_layer_by_itself() {
     let wanted: Vec<&String> = optional.iter().filter(|name| settled.contains(*name)).collect();
     assert_eq!(wanted.len(), held.len());
     assert!(wanted.iter().all(|name| held.contains(name)), "{wanted:?}");
+}
+
+/// What a layer may have or not by itself, by what the names end in and the headers begin with.
+const UNMISSED: &[(&str, &str, &str)] = &[
+    ("attn_sinks.weight", "", "MiMo-V2 has them where layers look through a window"),
+    ("attn_v.weight", "converted-gemma4", "without them keys are values"),
+    ("attn_rel_b.weight", "converted-t5-umt5", "two layers, of which the second alone may lack it"),
+    ("", "qwen3next-other", "written with both forms of a choice: the other one stands"),
+    ("", "hy_v3-moe", "written with both forms of a choice: the other one stands"),
+    ("", "mimo2-moe", "written with both forms of a choice: the other one stands"),
+    ("", "rwkv6-other", "written with both forms of a choice: the other one stands"),
+];
+
+#[test]
+fn a_tensor_that_one_layer_lacks_is_missed() {
+    let atlas = Atlas::new();
+    let folder = Path::new("tests/data/gguf-headers");
+    let bytes: BTreeMap<String, u64> =
+        serde_json::from_str(&fs::read_to_string(folder.join("bytes.json")).unwrap()).unwrap();
+    let star = |name: &str| {
+        let words = name.split('.').map(|word| if word.parse::<u64>().is_ok() { "*" } else { word });
+        words.collect::<Vec<_>>().join(".")
+    };
+    let silent: Vec<String> = bytes
+        .par_iter()
+        .flat_map_iter(|(name, bytes)| {
+            let directory = tempfile::tempdir().unwrap();
+            let path = restore(&folder.join(format!("{name}.gz")), *bytes, directory.path());
+            let mut model = Model::open(&path).unwrap();
+            let whole = model.files[0].container.tensors.clone();
+            let mut layers: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+            for (index, tensor) in whole.iter().enumerate() {
+                layers.entry(star(&tensor.name)).or_default().push(index);
+            }
+            // Scales of a packed weight are read where they are there.
+            layers.retain(|pattern, places| {
+                places.len() > 1 && !pattern.ends_with(".scale") && !pattern.ends_with(".input_scale")
+            });
+            let mut silent = Vec::new();
+            for (pattern, places) in layers {
+                let known = |(end, start, _): &(&str, &str, &str)| pattern.ends_with(end) && name.starts_with(start);
+                if UNMISSED.iter().any(known) {
+                    continue;
+                }
+                let mut rest = whole.clone();
+                let gone = rest.remove(places[places.len() / 2]);
+                model.files[0].container.tensors = rest;
+                let found = check(&Analysis::new(&model), &atlas).findings;
+                let mut errors = found.iter().filter(|finding| finding.severity() == Severity::Error);
+                if !errors.any(|finding| finding.message.contains(&gone.name)) {
+                    silent.push(format!("{name}: {}", gone.name));
+                }
+            }
+            silent
+        })
+        .collect();
+    assert!(silent.is_empty(), "{}", silent.join("\n"));
 }

@@ -13,6 +13,7 @@ use super::expression::Code;
 use super::family::{Family, Include, Part, Row};
 use super::matching::pattern;
 use super::scope::{Scope, at};
+use super::settle::Held;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::Metadata;
 use crate::names::Role;
@@ -59,6 +60,8 @@ pub struct Expected {
     pub flat: bool,
     /// Why some checkpoints leave them out.
     pub optional: Option<Arc<str>>,
+    /// How the names in a header settle whether they are there.
+    pub(super) held: Option<Held>,
 }
 
 impl Expected {
@@ -77,6 +80,7 @@ impl Expected {
             integers: false,
             flat: false,
             optional: None,
+            held: None,
         }
     }
 
@@ -153,29 +157,6 @@ impl Blueprint {
         due.map(Expected::parameters).fold(0, u64::saturating_add)
     }
 
-    /// Settles the optional tensors by the names in a file: those that it holds are due, the others are not. What its
-    /// metadata leave open, its header tells: layer by layer, and of layers that it does not have, as in any other.
-    pub fn settle<'n>(&mut self, held: impl IntoIterator<Item = &'n str>) {
-        let names: HashSet<&str> = held.into_iter().collect();
-        let mut layers = HashSet::new();
-        let mut patterns = HashSet::new();
-        for name in &names {
-            let (pattern, layer) = pattern(name);
-            layers.extend(layer);
-            patterns.insert(pattern);
-        }
-        self.tensors.retain_mut(|row| {
-            if row.optional.take().is_none() {
-                return true;
-            }
-            let name = row.name(0);
-            match row.layer {
-                Some(layer) if layers.contains(&u64::from(layer)) => names.contains(name.as_str()),
-                _ => patterns.contains(&pattern(&name).0),
-            }
-        });
-    }
-
     /// Drops the dimensions of 1 that precede all others, as ggml does when it writes a tensor.
     pub(super) fn drop_leading_ones(&mut self) {
         for row in &mut self.tensors {
@@ -226,8 +207,17 @@ pub(super) fn build(atlas: &Atlas, family: &Family, config: &Json) -> Result<Blu
         return Err(Error::new(ErrorKind::Limit, message).help("correct the configuration"));
     }
     let cost = 1 + longest / LIST_PER_STEP;
-    let mut builder =
-        Builder { atlas, tensors: Vec::new(), count: 0, cost, steps: 0, counted: HashMap::new(), scopes: Vec::new() };
+    let mut builder = Builder {
+        atlas,
+        tensors: Vec::new(),
+        count: 0,
+        cost,
+        steps: 0,
+        turn: 0,
+        lines: 0,
+        counted: HashMap::new(),
+        scopes: Vec::new(),
+    };
     builder.family(family, &Arc::new(scope), 0)?;
     let Builder { mut tensors, scopes, .. } = builder;
     let mut names = HashSet::with_capacity(tensors.len());
@@ -273,6 +263,9 @@ struct Builder<'a> {
     /// What a step costs, and what all did so far.
     cost: usize,
     steps: usize,
+    /// Number of the turn, over all loops, and how many lines were compiled.
+    turn: usize,
+    lines: usize,
     /// The numbers below a count as texts: the experts of all layers share them.
     counted: HashMap<usize, Arc<[Vec<String>]>>,
     scopes: Vec<Arc<Scope>>,
@@ -418,7 +411,11 @@ impl Builder<'_> {
 
     /// Parts that run through the same loop, turn by turn.
     fn parts(&mut self, family: &Family, parts: &[&Part], scope: &Arc<Scope>) -> Result<()> {
-        let tables: Vec<Table> = parts.iter().map(|part| Table::new(family, part)).collect::<Result<_>>()?;
+        let mut tables = Vec::with_capacity(parts.len());
+        for part in parts {
+            tables.push(Table::new(family, part, self.lines)?);
+            self.lines += part.rows.len();
+        }
         let empty = IndexMap::new();
         let loops = parts.first().and_then(|part| part.loops.as_ref()).unwrap_or(&empty);
         let loops: Vec<(&str, Code, &str)> = loops
@@ -455,6 +452,7 @@ impl Builder<'_> {
 
     fn turn(&mut self, family: &Family, table: &Table, outer: &Arc<Scope>, variables: &[(&str, Value)]) -> Result<()> {
         self.step(1)?;
+        self.turn += 1;
         let scope = Arc::new(Scope::turn(outer, &table.lets, variables));
         if let Some((code, text)) = &table.when
             && !holds(family, "a part", text, code, &scope)?
@@ -499,6 +497,12 @@ impl Builder<'_> {
                 integers: line.row.more.integers,
                 flat: line.row.more.flat,
                 optional: line.optional.clone(),
+                held: line.forms.as_ref().map(|(choice, forms)| Held {
+                    line: line.id,
+                    turn: self.turn,
+                    choice: Arc::clone(choice),
+                    forms: Arc::clone(forms),
+                }),
             });
         }
         Ok(())
@@ -576,10 +580,15 @@ struct Line<'p> {
     dimensions: Vec<(Code, &'p str)>,
     each: Vec<(&'p str, Code, &'p str)>,
     optional: Option<Arc<str>>,
+    /// Its number among all lines.
+    id: usize,
+    /// The choice that the names in a header settle, and the forms of it to which the line belongs.
+    forms: Option<(Arc<str>, Arc<[String]>)>,
 }
 
 impl<'p> Table<'p> {
-    fn new(family: &Family, part: &'p Part) -> Result<Self> {
+    /// `first`: what its first line is counted as.
+    fn new(family: &Family, part: &'p Part, first: usize) -> Result<Self> {
         let of_family = part.loops.iter().flat_map(|_| &family.turn).filter(|(name, _)| !part.lets.contains_key(*name));
         let lets: IndexMap<String, Code> = of_family
             .chain(&part.lets)
@@ -588,7 +597,7 @@ impl<'p> Table<'p> {
         let when = |text: &'p Option<String>| {
             text.as_deref().map(|text| Ok::<_, Error>((compile(family, "if", text)?, text))).transpose()
         };
-        let lines = part.rows.iter().map(|row| {
+        let lines = part.rows.iter().enumerate().map(|(index, row)| {
             let name = Template::new(&row.name);
             let each = row.more.each.iter().chain(&part.each).filter(|(variable, _)| name.mentions(variable));
             let mut loops: Vec<(&str, Code, &str)> = Vec::new();
@@ -606,7 +615,9 @@ impl<'p> Table<'p> {
                 when: when(&row.more.when)?,
                 dimensions: dimensions.collect::<Result<_>>()?,
                 each: loops,
-                optional: row.more.optional.as_deref().map(Arc::from),
+                optional: row.more.may_lack().map(Arc::from),
+                id: first + index,
+                forms: row.more.held.as_deref().map(|choice| (Arc::from(choice), row.more.form.as_slice().into())),
             })
         });
         Ok(Table {

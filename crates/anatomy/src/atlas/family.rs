@@ -213,6 +213,12 @@ pub struct More {
     /// Why checkpoints of the family may leave it out.
     #[serde(default)]
     pub optional: Option<String>,
+    /// What the configuration does not tell and the names in a header do: all turns have it, or none.
+    #[serde(default)]
+    pub held: Option<String>,
+    /// Of what is `held`, the forms that exclude each other to which it belongs: each turn has one of them.
+    #[serde(default)]
+    pub form: Vec<String>,
     /// Other names of the same tensor; relative to the part.
     #[serde(default)]
     pub alias: Vec<String>,
@@ -231,6 +237,13 @@ pub struct More {
     /// Loops of this row.
     #[serde(default)]
     pub each: IndexMap<String, String>,
+}
+
+impl More {
+    /// Why a checkpoint may do without it.
+    pub fn may_lack(&self) -> Option<&str> {
+        self.optional.as_deref().or(self.held.as_deref())
+    }
 }
 
 /// A role, written as in `parameters.by_role`.

@@ -186,7 +186,7 @@ impl Matcher<'_> {
                     }
                 }
                 unused += usize::from(!present);
-                if row.more.optional.is_some() || row.more.buffer || row.more.integers || shared {
+                if row.more.may_lack().is_some() || row.more.buffer || row.more.integers || shared {
                     continue;
                 }
                 let must = row.more.when.is_none() && part.when.is_none() && !loops;

@@ -11,6 +11,7 @@ mod matching;
 mod metadata;
 mod nearest;
 mod scope;
+mod settle;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock, OnceLock};

@@ -100,7 +100,9 @@ fn blueprint(model: &Model, change: Option<(&str, &Json)>, atlas: &Atlas) -> Opt
         return match change {
             None => Some(atlas.blueprint_of_gguf(metadata).map(|mut blueprint| {
                 let tensors = model.files.iter().flat_map(|file| &file.container.tensors);
-                blueprint.divide(metadata, tensors.map(|tensor| tensor.name.as_str()));
+                let names = tensors.map(|tensor| tensor.name.as_str());
+                blueprint.divide(metadata, names.clone());
+                blueprint.settle(names);
                 blueprint
             })),
             Some(_) => None,
