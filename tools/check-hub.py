@@ -105,14 +105,17 @@ def compare(anatomy, atlas, folder):
             plain = {name if name in rows else prefix[2] + name for name in plain}
         elif prefix:
             plain = {name.removeprefix(prefix[2]) for name in plain}
-    used, missing, size, packed = set(), [], 0, False
+    used, missing, size, whole, packed = set(), [], 0, 0, False
     for row in blueprint["tensors"]:
         spelled = [row["name"], *row.get("aliases", [])]
         held, loose = find(spelled, row["shape"], plain)
         packed = packed or loose
         if held:
             used |= held
-            size += elements(row["shape"])
+            if row.get("integers"):
+                whole += 8 * elements(row["shape"])
+            else:
+                size += elements(row["shape"])
         elif not row.get("optional") and 0 not in row["shape"]:
             missing.append(row["name"])
     modules = {stem(name) for name in used}
@@ -136,7 +139,7 @@ def compare(anatomy, atlas, folder):
     sized = "no dtype" if not wide else "packed" if quantised or packed else None
     good = True
     if sized is None:
-        off = (total or 0) - size * wide
+        off = (total or 0) - size * wide - whole
         sized = "sizes agree" if off == 0 else f"total_size {total} is {off:+} from {size} x {wide}"
         said = any("total" in finding["rule"] for finding in findings)
         # Tables that loaders compute have unknown sizes; whether they are too large for that, `check` says.

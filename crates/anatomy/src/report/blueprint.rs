@@ -55,6 +55,8 @@ struct Entry<'e> {
     layer: Option<u32>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     buffer: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    integers: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     aliases: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -74,6 +76,7 @@ fn one_by_one<S: Serializer>(tensors: &[Expected], serializer: S) -> Result<S::O
                 role: row.role,
                 layer: row.layer,
                 buffer: row.buffer,
+                integers: row.integers,
                 aliases: row.aliases(number),
                 optional: row.optional.as_deref(),
                 gguf: row.gguf(number),
