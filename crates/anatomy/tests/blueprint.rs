@@ -244,10 +244,12 @@ fn classes_with_another_head_have_theirs() {
     type Head = &'static [(&'static str, &'static [u64])];
     let atlas = Atlas::new();
     let all = cases();
-    let classes: [(&str, &str, Head); 5] = [
+    let classes: [(&str, &str, Head); 7] = [
         ("llama", "LlamaForSequenceClassification", &[("score.weight", &[3, 48])]),
         ("llama", "LlamaForTokenClassification", &[("score.bias", &[3]), ("score.weight", &[3, 48])]),
         ("llama", "LlamaModel", &[]),
+        ("llama", "LlamaForQuestionAnswering", &[("qa_outputs.bias", &[2]), ("qa_outputs.weight", &[2, 48])]),
+        ("gpt2", "GPT2ForQuestionAnswering", &[("qa_outputs.bias", &[2]), ("qa_outputs.weight", &[2, 64])]),
         ("gpt2", "GPT2ForSequenceClassification", &[("score.weight", &[3, 64])]),
         ("gpt2", "GPT2ForTokenClassification", &[("classifier.bias", &[3]), ("classifier.weight", &[3, 64])]),
     ];
@@ -262,6 +264,12 @@ fn classes_with_another_head_have_theirs() {
         if class.ends_with("Model") {
             let bare = |name: String| name.strip_prefix("model.").unwrap_or(&name).to_string();
             wanted = wanted.into_iter().map(|(name, shape)| (bare(name), shape)).collect();
+        }
+        // The class of Llama is called `transformer` within its model for answers (modeling_llama.py).
+        if class.ends_with("Answering") {
+            let old =
+                |name: String| name.strip_prefix("model.").map(|rest| format!("transformer.{rest}")).unwrap_or(name);
+            wanted = wanted.into_iter().map(|(name, shape)| (old(name), shape)).collect();
         }
         wanted.extend(head.iter().map(|(name, shape)| (name.to_string(), *shape)));
         let found: BTreeMap<String, &[u64]> = blueprint.tensors.iter().map(|row| (row.name(0), &*row.shape)).collect();

@@ -84,9 +84,9 @@ impl Expected {
         }
     }
 
-    /// Takes a beginning off the name; the whole stays as another name. Nothing happens where the name begins otherwise.
-    pub(super) fn strip(&mut self, prefix: &str) {
-        if let Some(name) = self.name.with_prefix(prefix, "") {
+    /// Gives the name another beginning; the old one stays as another name. Nothing happens where it begins otherwise.
+    pub(super) fn exchange(&mut self, from: &str, to: &str) {
+        if let Some(name) = self.name.with_prefix(from, to) {
             self.aliases.retain(|alias| *alias != name);
             self.aliases.push(std::mem::replace(&mut self.name, name));
         }

@@ -1,8 +1,8 @@
 //! Classes of a family that have another head than its file describes.
 //!
 //! Every causal model of transformers comes with the same few classes beside its own (modeling_layers.py): a classifier of
-//! texts or tokens whose head is called `score`, and the bare model without any head or prefix. Token classifiers of
-//! GPT-2's age call it `classifier`.
+//! texts or tokens whose head is called `score`, one that marks answers (`qa_outputs`), and the bare model without any
+//! head or prefix. Token classifiers of GPT-2's age call it `classifier`.
 
 use serde_json::Value as Json;
 
@@ -25,8 +25,9 @@ pub(super) fn fit(tensors: &mut Vec<Expected>, family: &Family, config: &Json) -
     let causal = known.ends_with("ForCausalLM") || known.ends_with("LMHeadModel");
     let texts = class.ends_with("ForSequenceClassification");
     let tokens = class.ends_with("ForTokenClassification");
+    let answers = class.ends_with("ForQuestionAnswering");
     let bare = class.ends_with("Model") && !class.ends_with("LMHeadModel") && !class.contains("For");
-    if !causal || !(texts || tokens || bare) {
+    if !causal || !(texts || tokens || answers || bare) {
         return Some(format!("the class {class} is read as {known}, which the family describes"));
     }
     let width =
@@ -46,6 +47,13 @@ pub(super) fn fit(tensors: &mut Vec<Expected>, family: &Family, config: &Json) -
         }
         return Some(format!("the class {class} has a head of {labels} labels in place of the language model's"));
     }
+    if answers {
+        // Most keep `transformer.` from their first versions where the other classes have `model.`; files of both are read.
+        tensors.iter_mut().for_each(|row| row.exchange("model.", "transformer."));
+        tensors.push(Expected::plain("qa_outputs.weight", &[2, width], Role::Head));
+        tensors.push(Expected::plain("qa_outputs.bias", &[2], Role::Head));
+        return Some(format!("the class {class} has a head for where an answer begins and ends"));
+    }
     strip_base(tensors);
     Some(format!("the class {class} has no head"))
 }
@@ -56,6 +64,6 @@ fn strip_base(tensors: &mut [Expected]) {
     let Some((base, _)) = first.split_once('.') else { return };
     let base = format!("{base}.");
     if tensors.iter().all(|row| row.name(0).starts_with(&base)) {
-        tensors.iter_mut().for_each(|row| row.strip(&base));
+        tensors.iter_mut().for_each(|row| row.exchange(&base, ""));
     }
 }
