@@ -279,6 +279,20 @@ impl Architecture {
             self.evidence.insert("tied_embeddings", source);
         }
     }
+
+    /// Takes base and dimension of the rotary embedding from the model's class where no witness states a base.
+    pub fn settle_rope(&mut self, base: f64, dimension: u64) {
+        let rope = self.rope.get_or_insert_with(|| Rope { theta: None, dimension: None, scaling: None });
+        if rope.theta.is_some() {
+            return;
+        }
+        rope.theta = Some(base);
+        self.evidence.insert("rope.theta", "default of the model's class".to_string());
+        if rope.dimension.is_none() {
+            rope.dimension = Some(dimension);
+            self.evidence.insert("rope.dimension", "default of the model's class".to_string());
+        }
+    }
 }
 
 /// Replaces declared sizes by measured ones, with a finding where they differ.

@@ -147,7 +147,7 @@ impl Blueprint {
                 (name.as_str(), &*row.shape, Part { role: row.role, buffer: row.buffer, ..part })
             })
             .collect();
-        let architecture = architecture::read(&Evidence { config, gguf, tensors: &witnesses });
+        let mut architecture = architecture::read(&Evidence { config, gguf, tensors: &witnesses });
 
         let sum = |wanted: &dyn Fn(&Expected) -> bool| {
             let rows = due.iter().filter(|row| wanted(row));
@@ -176,7 +176,7 @@ impl Blueprint {
             None => routed.is_empty().then_some(total),
         };
         let kv_cache = architecture.cache.summary(architecture.context_length);
-        let meaning = Meaning::new(&architecture, config, gguf, &witnesses);
+        let meaning = Meaning::new(&mut architecture, config, gguf, &witnesses);
         let stated = ["dtype", "torch_dtype"].iter().find_map(|key| config?.get(key)?.as_str());
         let stated = stated.and_then(|name| DType::named(name.trim_start_matches("torch.")));
         let dtype = dtype.or(stated).unwrap_or(DType::BF16);

@@ -126,7 +126,7 @@ pub(super) struct Meaning {
 
 impl Meaning {
     pub(super) fn new(
-        architecture: &Architecture,
+        architecture: &mut Architecture,
         config: Option<&serde_json::Value>,
         gguf: Option<&Metadata>,
         tensors: &[Witness],
@@ -136,6 +136,10 @@ impl Meaning {
             (None, Some(config)) => rope::of_config(config, architecture),
             (None, None) => Vec::new(),
         };
+        let main = positions.iter().find(|rope| rope.layers == "full_attention").or(positions.first());
+        if let Some(main) = main.filter(|main| main.default_base) {
+            architecture.settle_rope(main.base, main.dimension);
+        }
         Meaning { known_model: known::find(architecture), positions, sharing: sharing::explain(architecture, tensors) }
     }
 

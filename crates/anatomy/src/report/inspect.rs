@@ -134,7 +134,7 @@ impl Inspect {
         findings.extend(missing);
         findings.extend(misnamed(model));
         let kv_cache = architecture.cache.summary(architecture.context_length);
-        let meaning = Meaning::new(&architecture, model.config.as_ref(), gguf, &witnesses);
+        let meaning = Meaning::new(&mut architecture, model.config.as_ref(), gguf, &witnesses);
         Inspect {
             schema: "anatomy.inspect/1",
             source: model.source.clone(),
