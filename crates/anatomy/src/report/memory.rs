@@ -277,32 +277,20 @@ impl Memory {
             page.section("damaged", &paint(RED, safe(damage)).to_string());
             page.more("{}", "the figures are of what the header declares; `anatomy check` tells more");
         }
+        let several = self.devices.iter().filter(|place| place.used_bytes > 0).count() > 1;
+        let on = if several { " on the fullest" } else { "" };
         match (self.fits, self.spare_bytes) {
             (Some(true), Some(spare)) => {
                 let spare = bytes(spare.unsigned_abs());
-                page.section("fits", &format!("{} with {spare} to spare", paint(GREEN, "yes,")));
+                page.section("fits", &format!("{} with {spare} to spare{on}", paint(GREEN, "yes,")));
             }
             (Some(false), Some(spare)) => {
                 let missing = bytes(spare.unsigned_abs());
-                page.section("fits", &format!("{} {missing} too little", paint(RED, "no,")));
+                page.section("fits", &format!("{} {missing} too little{on}", paint(RED, "no,")));
             }
             _ => page.section("fits", "unknown: name a device with --gpu, or its memory with --vram"),
         }
-        for place in self.devices.iter().filter(|place| place.used_bytes > 0) {
-            let size = place.capacity_bytes.map_or(String::new(), |size| format!(" of {}", bytes(size)));
-            let share = place.capacity_bytes.map_or(0.0, |size| place.used_bytes as f64 / size.max(1) as f64);
-            let gauge = if place.capacity_bytes.is_some() { bar(share, 20) } else { " ".repeat(20) };
-            let layers = match (self.given, place.layers) {
-                (false, _) | (_, 0) => String::new(),
-                (true, layers) => format!(" · {layers} of {} layers", self.layers),
-            };
-            page.row(&format!(
-                "{:<28} {} {}{size}{layers}",
-                safe(&place.name),
-                paint(if share > 1.0 { RED } else { CYAN }, gauge),
-                bytes(place.used_bytes)
-            ));
-        }
+        self.places(page);
         let trained = self.trained_context.map(|tokens| format!(" (trained for {})", thousands(tokens)));
         let trained = trained.unwrap_or_default();
         match (self.fits, self.max_context) {
@@ -344,6 +332,37 @@ impl Memory {
                 "speed",
                 &format!("at most {speed} tokens/s: what each token reads, at the memory's peak rate"),
             );
+        }
+    }
+
+    /// A line for each device; equal ones share theirs, which shows the fullest.
+    fn places(&self, page: &mut Page) {
+        let used: Vec<&Place> = self.devices.iter().filter(|place| place.used_bytes > 0).collect();
+        let alike = |a: &&Place, b: &&Place| a.name == b.name && a.capacity_bytes == b.capacity_bytes;
+        let groups: Vec<(String, &[&Place])> = used
+            .chunk_by(alike)
+            .filter_map(|group| {
+                let name = safe(&group.first()?.name).to_string();
+                Some((if group.len() > 1 { format!("{} × {name}", group.len()) } else { name }, group))
+            })
+            .collect();
+        let width = groups.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+        for (name, group) in groups {
+            let most = group.iter().map(|place| place.used_bytes).max().unwrap_or(0);
+            let capacity = group.first().and_then(|place| place.capacity_bytes);
+            let size = capacity.map_or(String::new(), |size| format!(" of {}", bytes(size)));
+            let each = if group.len() > 1 { " each" } else { "" };
+            let share = capacity.map_or(0.0, |size| most as f64 / size.max(1) as f64);
+            let gauge = if capacity.is_some() { bar(share, 12) } else { " ".repeat(12) };
+            let counts = || group.iter().map(|place| place.layers);
+            let layers = match (counts().min().unwrap_or(0), counts().max().unwrap_or(0)) {
+                (_, 0) => String::new(),
+                _ if !self.given => String::new(),
+                (least, most) if least == most => format!(" · {most} of {} layers", self.layers),
+                (least, most) => format!(" · {least} to {most} of {} layers", self.layers),
+            };
+            let gauge = paint(if share > 1.0 { RED } else { CYAN }, gauge);
+            page.row(&format!("{name:<width$} {gauge} {}{size}{each}{layers}", bytes(most)));
         }
     }
 
