@@ -282,7 +282,7 @@ impl Architecture {
 
     /// Takes base and dimension of the rotary embedding from the model's class where no witness states a base.
     pub fn settle_rope(&mut self, base: f64, dimension: u64) {
-        let rope = self.rope.get_or_insert_with(|| Rope { theta: None, dimension: None, scaling: None });
+        let rope = self.rope.get_or_insert(Rope { theta: None, dimension: None, scaling: None });
         if rope.theta.is_some() {
             return;
         }

@@ -1,7 +1,8 @@
 //! Layers of RWKV 6 and 7: a token is mixed with the one before it, then with a state (llama.cpp,
 //! `src/models/rwkv6-base.cpp` and `rwkv7-base.cpp`).
 
-use super::{Builder, Shapes};
+use super::Builder;
+use super::blocks::Shapes;
 use crate::memory::allocator::{Id, Shape};
 
 /// What a layer multiplies.

@@ -1,7 +1,8 @@
 //! The decoder of WavTokenizer: convolutions over the tokens instead of attention (llama.cpp,
 //! `src/models/wavtokenizer-dec.cpp`).
 
-use super::{Builder, Shapes};
+use super::Builder;
+use super::blocks::Shapes;
 use crate::memory::allocator::{Id, Shape};
 
 /// More layers of the same do not need more memory.
