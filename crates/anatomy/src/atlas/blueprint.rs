@@ -10,10 +10,12 @@ use serde_json::Value as Json;
 
 use super::Atlas;
 use super::expression::Code;
-use super::family::{Family, Include, Part, Row};
+use super::family::{Family, Include, Part};
 use super::matching::pattern;
+use super::name::{Name, Template};
 use super::scope::{Scope, at};
 use super::settle::Held;
+use super::table::{Line, Table};
 use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::Metadata;
 use crate::names::Role;
@@ -271,15 +273,6 @@ struct Builder<'a> {
     scopes: Vec<Arc<Scope>>,
 }
 
-/// What went wrong with an expression, with where it stands.
-fn failed(family: &Family, place: &str, text: &str, error: &minijinja::Error) -> Error {
-    let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_string);
-    // A key that is wrong in itself says so; a formula needs its place and its text.
-    let itself = detail.starts_with(text) && !detail.contains("depends on itself");
-    let message = if itself { detail } else { format!("{place} ({text}): {detail}") };
-    Error::malformed(message).help(format!("correct the configuration; the rule is in family {}", family.name))
-}
-
 impl Builder<'_> {
     fn family(&mut self, family: &Family, scope: &Arc<Scope>, depth: usize) -> Result<()> {
         if depth > MAX_DEPTH {
@@ -355,7 +348,7 @@ impl Builder<'_> {
         let inner_scope = Arc::new(scope_of(&inner, config, place, include.defaults.clone()));
         for (key, text) in &include.set {
             let value = Code::new(text).and_then(|code| code.value(scope));
-            inner_scope.set(key, value.map_err(|error| failed(family, key, text, &error))?);
+            inner_scope.set(key, value.map_err(|error| family.failed(key, text, &error))?);
         }
         scope.set(id, Value::from_dyn_object(Arc::clone(&inner_scope)));
         let start = self.tensors.len();
@@ -392,7 +385,7 @@ impl Builder<'_> {
     fn inner(&mut self, family: &Family, line: &Line, scope: &Arc<Scope>) -> Result<Arc<[Vec<String>]>> {
         let mut all: Vec<Vec<String>> = Vec::with_capacity(line.each.len());
         for (name, code, text) in &line.each {
-            let value = code.value(scope).map_err(|error| failed(family, &line.row.name, text, &error))?;
+            let value = code.value(scope).map_err(|error| family.failed(&line.row.name, text, &error))?;
             let items = items(family, name, text, &value)?;
             let count = items.len();
             if self.count.saturating_add(count) > MAX_TENSORS {
@@ -420,7 +413,7 @@ impl Builder<'_> {
         let loops = parts.first().and_then(|part| part.loops.as_ref()).unwrap_or(&empty);
         let loops: Vec<(&str, Code, &str)> = loops
             .iter()
-            .map(|(name, text)| Ok((name.as_str(), compile(family, name, text)?, text.as_str())))
+            .map(|(name, text)| Ok((name.as_str(), family.compile(name, text)?, text.as_str())))
             .collect::<Result<_>>()?;
         self.turns(family, &tables, scope, &loops, &mut Vec::new())
     }
@@ -440,7 +433,7 @@ impl Builder<'_> {
             return Ok(());
         };
         let here = Arc::new(Scope::turn(scope, &Arc::default(), variables));
-        let value = code.value(&here).map_err(|error| failed(family, name, text, &error))?;
+        let value = code.value(&here).map_err(|error| family.failed(name, text, &error))?;
         for item in items(family, name, text, &value)? {
             self.step(1)?;
             variables.push((name, item));
@@ -523,16 +516,12 @@ fn longest_list(config: &Json) -> usize {
     }
 }
 
-fn compile(family: &Family, place: &str, text: &str) -> Result<Code> {
-    Code::new(text).map_err(|error| failed(family, place, text, &error))
-}
-
 fn truth(family: &Family, place: &str, text: &str, scope: &Arc<Scope>) -> Result<bool> {
-    holds(family, place, text, &compile(family, place, text)?, scope)
+    holds(family, place, text, &family.compile(place, text)?, scope)
 }
 
 fn holds(family: &Family, place: &str, text: &str, code: &Code, scope: &Arc<Scope>) -> Result<bool> {
-    code.value(scope).map(|value| value.is_true()).map_err(|error| failed(family, place, text, &error))
+    code.value(scope).map(|value| value.is_true()).map_err(|error| family.failed(place, text, &error))
 }
 
 /// The values that a loop variable takes: the items of a list, or the numbers below a count.
@@ -554,203 +543,9 @@ fn items(family: &Family, name: &str, text: &str, value: &Value) -> Result<Vec<V
         ValueKind::String => Err(Error::malformed(format!("{text} is the text {value:?}, not a count of {name}s"))
             .help("correct the configuration")),
         _ => {
-            let items = value.try_iter().map_err(|error| failed(family, name, text, &error))?;
+            let items = value.try_iter().map_err(|error| family.failed(name, text, &error))?;
             let items: Vec<Value> = items.take(MAX_TURNS + 1).collect();
             if items.len() > MAX_TURNS { Err(too_many(&items.len())) } else { Ok(items) }
         }
-    }
-}
-
-/// A part, compiled.
-struct Table<'p> {
-    lets: Arc<IndexMap<String, Code>>,
-    when: Option<(Code, &'p str)>,
-    part_under: Template,
-    part_gguf: Template,
-    lines: Vec<Line<'p>>,
-}
-
-/// A row, compiled.
-struct Line<'p> {
-    row: &'p Row,
-    name: Template,
-    gguf: Option<Template>,
-    aliases: Vec<Template>,
-    when: Option<(Code, &'p str)>,
-    dimensions: Vec<(Code, &'p str)>,
-    each: Vec<(&'p str, Code, &'p str)>,
-    optional: Option<Arc<str>>,
-    /// Its number among all lines.
-    id: usize,
-    /// The choice that the names in a header settle, and the forms of it to which the line belongs.
-    forms: Option<(Arc<str>, Arc<[String]>)>,
-}
-
-impl<'p> Table<'p> {
-    /// `first`: what its first line is counted as.
-    fn new(family: &Family, part: &'p Part, first: usize) -> Result<Self> {
-        let of_family = part.loops.iter().flat_map(|_| &family.turn).filter(|(name, _)| !part.lets.contains_key(*name));
-        let lets: IndexMap<String, Code> = of_family
-            .chain(&part.lets)
-            .map(|(name, text)| Ok((name.clone(), compile(family, name, text)?)))
-            .collect::<Result<_>>()?;
-        let when = |text: &'p Option<String>| {
-            text.as_deref().map(|text| Ok::<_, Error>((compile(family, "if", text)?, text))).transpose()
-        };
-        let lines = part.rows.iter().enumerate().map(|(index, row)| {
-            let name = Template::new(&row.name);
-            let each = row.more.each.iter().chain(&part.each).filter(|(variable, _)| name.mentions(variable));
-            let mut loops: Vec<(&str, Code, &str)> = Vec::new();
-            for (variable, text) in each {
-                if loops.iter().all(|(known, ..)| known != variable) {
-                    loops.push((variable, compile(family, variable, text)?, text));
-                }
-            }
-            let dimensions = dimensions(&row.shape).map(|text| Ok((compile(family, &row.name, text)?, text)));
-            Ok(Line {
-                row,
-                name,
-                gguf: row.gguf.as_deref().map(Template::new),
-                aliases: row.more.alias.iter().map(|alias| Template::new(alias)).collect(),
-                when: when(&row.more.when)?,
-                dimensions: dimensions.collect::<Result<_>>()?,
-                each: loops,
-                optional: row.more.may_lack().map(Arc::from),
-                id: first + index,
-                forms: row.more.held.as_deref().map(|choice| (Arc::from(choice), row.more.form.as_slice().into())),
-            })
-        });
-        Ok(Table {
-            lets: Arc::new(lets),
-            when: when(&part.when)?,
-            part_under: Template::new(part.under.as_deref().unwrap_or_default()),
-            part_gguf: Template::new(part.gguf.as_deref().unwrap_or_default()),
-            lines: lines.collect::<Result<_>>()?,
-        })
-    }
-}
-
-impl Line<'_> {
-    fn shape(&self, family: &Family, scope: &Arc<Scope>) -> Result<Arc<[u64]>> {
-        let mut shape = Vec::with_capacity(self.dimensions.len());
-        let mut elements: u64 = 1;
-        for (code, text) in &self.dimensions {
-            let value = code.value(scope).map_err(|error| failed(family, &self.row.name, text, &error))?;
-            let size = i64::try_from(value.clone()).ok().and_then(|size| u64::try_from(size).ok());
-            let Some(size) = size.filter(|size| *size > 0 || self.row.more.empty) else {
-                let message = format!("{}: its size {text} is {value}, which cannot be", self.row.name);
-                return Err(Error::malformed(message).help("correct the configuration"));
-            };
-            elements = elements.checked_mul(size).filter(|elements| *elements < 1 << 60).ok_or_else(|| {
-                let message = format!("{}: its size {text} is {value}, beyond any model", self.row.name);
-                Error::new(ErrorKind::Limit, message).help("correct the configuration")
-            })?;
-            shape.push(size);
-        }
-        Ok(shape.into())
-    }
-}
-
-/// The dimensions of a shape: what stands between commas that are outside of parentheses.
-pub(super) fn dimensions(shape: &str) -> impl Iterator<Item = &str> {
-    let mut depth = 0i32;
-    shape
-        .split(move |c| {
-            match c {
-                '(' | '[' => depth += 1,
-                ')' | ']' => depth -= 1,
-                _ => {}
-            }
-            c == ',' && depth == 0
-        })
-        .map(str::trim)
-        .filter(|text| !text.is_empty())
-}
-
-/// A name with `{variables}`.
-struct Template {
-    /// Texts and, after each but the last, a variable.
-    pieces: Vec<(String, Option<String>)>,
-}
-
-impl Template {
-    fn new(text: &str) -> Self {
-        let mut pieces = Vec::new();
-        let mut rest = text;
-        while let Some((before, after)) = rest.split_once('{') {
-            let (variable, after) = after.split_once('}').unwrap_or((after, ""));
-            pieces.push((before.to_string(), Some(variable.to_string())));
-            rest = after;
-        }
-        pieces.push((rest.to_string(), None));
-        Template { pieces }
-    }
-
-    fn mentions(&self, variable: &str) -> bool {
-        self.pieces.iter().any(|(_, name)| name.as_deref() == Some(variable))
-    }
-}
-
-/// A name in which only the variables of inner loops are still open.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Name {
-    /// Texts and, after each but the last, the loop whose value stands there.
-    pieces: Vec<(String, Option<usize>)>,
-    /// Room that a name needs, about.
-    len: usize,
-}
-
-impl Name {
-    fn new(
-        family: &Family,
-        before: &str,
-        template: &Template,
-        scope: &Arc<Scope>,
-        loops: &[(&str, Code, &str)],
-    ) -> Result<Self> {
-        let mut pieces = Vec::new();
-        let mut text = before.to_string();
-        for (piece, variable) in &template.pieces {
-            text.push_str(piece);
-            let Some(variable) = variable else { continue };
-            match loops.iter().position(|(name, ..)| name == variable) {
-                Some(index) => pieces.push((std::mem::take(&mut text), Some(index))),
-                None => {
-                    let value = Code::Name(variable.as_str().into()).value(scope);
-                    text.push_str(&value.map_err(|error| failed(family, piece, variable, &error))?.to_string());
-                }
-            }
-        }
-        pieces.push((text, None));
-        let len = pieces.iter().map(|(text, _)| text.len() + 4).sum();
-        Ok(Name { pieces, len })
-    }
-
-    /// The same name with another beginning, where it begins so.
-    fn with_prefix(&self, from: &str, to: &str) -> Option<Name> {
-        let (first, rest) = self.pieces.split_first()?;
-        let text = format!("{to}{}", first.0.strip_prefix(from)?);
-        let pieces = std::iter::once((text, first.1)).chain(rest.iter().cloned()).collect();
-        Some(Name { pieces, len: self.len + to.len() })
-    }
-
-    /// The same name with the first of these beginnings that it has exchanged.
-    fn renamed(self, beginnings: &[(String, String)]) -> Name {
-        beginnings.iter().find_map(|(from, to)| self.with_prefix(from, to)).unwrap_or(self)
-    }
-
-    /// The name in one turn of the inner loops, of which the last turns fastest.
-    fn at(&self, turn: usize, inner: &[Vec<String>]) -> String {
-        let mut name = String::with_capacity(self.len);
-        for (text, index) in &self.pieces {
-            name.push_str(text);
-            let Some(index) = index else { continue };
-            let faster = inner.iter().skip(index + 1).map(Vec::len).product::<usize>().max(1);
-            let values = inner.get(*index).map(Vec::as_slice).unwrap_or_default();
-            if let Some(value) = values.get(turn / faster % values.len().max(1)) {
-                name.push_str(value);
-            }
-        }
-        name
     }
 }

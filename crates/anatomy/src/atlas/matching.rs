@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use super::expression::Code;
 use super::family::{Default_, Family, Include, Part};
 use super::scope::Scope;
-use super::{Atlas, blueprint};
+use super::{Atlas, table};
 use crate::architecture::Witness;
 use crate::names::{Role, Stack};
 
@@ -366,7 +366,7 @@ struct Sizes {
 impl Sizes {
     /// `None` where the shape has another number of dimensions.
     fn hear(&mut self, wanted: &str, shape: &[u64]) -> Option<()> {
-        let wanted: Vec<&str> = blueprint::dimensions(wanted).collect();
+        let wanted: Vec<&str> = table::dimensions(wanted).collect();
         if wanted.len() != shape.len() {
             // A single element is saved with one dimension by some and with none by others.
             return (shape.iter().product::<u64>() == 1 && wanted.len() <= 1).then_some(());

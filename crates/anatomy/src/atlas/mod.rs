@@ -9,9 +9,11 @@ mod expression;
 mod family;
 mod matching;
 mod metadata;
+mod name;
 mod nearest;
 mod scope;
 mod settle;
+mod table;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock, OnceLock};
