@@ -9,12 +9,11 @@ use minijinja::value::ValueKind;
 use serde_json::Value as Json;
 
 use super::Atlas;
-use super::expression::Code;
+use super::expression::{Code, compile, failed};
 use super::family::{Family, Include, Part};
 use super::matching::pattern;
 use super::name::{Name, Template};
 use super::scope::{Scope, at};
-use super::settle::Held;
 use super::table::{Line, Table};
 use crate::error::{Error, ErrorKind, Result};
 use crate::metadata::Metadata;
@@ -64,6 +63,19 @@ pub struct Expected {
     pub optional: Option<Arc<str>>,
     /// How the names in a header settle whether they are there.
     pub(super) held: Option<Held>,
+}
+
+/// Where a row stands that the names in a header settle.
+#[derive(Debug, Clone)]
+pub(super) struct Held {
+    /// Its line: the same one in all turns of the loop.
+    pub line: usize,
+    /// The turn of the loop.
+    pub turn: usize,
+    /// What is chosen between, in words: lines with the same words belong together.
+    pub choice: Arc<str>,
+    /// The forms of the choice to which it belongs; none where the line is a choice by itself.
+    pub forms: Arc<[String]>,
 }
 
 impl Expected {
@@ -231,7 +243,7 @@ pub(super) fn build(atlas: &Atlas, family: &Family, config: &Json) -> Result<Blu
         let Expected { name, aliases, .. } = tensor;
         aliases.retain(|alias| alias != name);
     }
-    let mut assumptions: Vec<String> = super::class::fit(&mut tensors, family, config).into_iter().collect();
+    let mut assumptions = Vec::new();
     let mut keys = Vec::new();
     for scope in &scopes {
         assumptions.extend(scope.assumptions().into_iter().map(|assumption| match assumption.formula {
@@ -348,7 +360,7 @@ impl Builder<'_> {
         let inner_scope = Arc::new(scope_of(&inner, config, place, include.defaults.clone()));
         for (key, text) in &include.set {
             let value = Code::new(text).and_then(|code| code.value(scope));
-            inner_scope.set(key, value.map_err(|error| family.failed(key, text, &error))?);
+            inner_scope.set(key, value.map_err(|error| failed(family, key, text, &error))?);
         }
         scope.set(id, Value::from_dyn_object(Arc::clone(&inner_scope)));
         let start = self.tensors.len();
@@ -385,7 +397,7 @@ impl Builder<'_> {
     fn inner(&mut self, family: &Family, line: &Line, scope: &Arc<Scope>) -> Result<Arc<[Vec<String>]>> {
         let mut all: Vec<Vec<String>> = Vec::with_capacity(line.each.len());
         for (name, code, text) in &line.each {
-            let value = code.value(scope).map_err(|error| family.failed(&line.row.name, text, &error))?;
+            let value = code.value(scope).map_err(|error| failed(family, &line.row.name, text, &error))?;
             let items = items(family, name, text, &value)?;
             let count = items.len();
             if self.count.saturating_add(count) > MAX_TENSORS {
@@ -413,7 +425,7 @@ impl Builder<'_> {
         let loops = parts.first().and_then(|part| part.loops.as_ref()).unwrap_or(&empty);
         let loops: Vec<(&str, Code, &str)> = loops
             .iter()
-            .map(|(name, text)| Ok((name.as_str(), family.compile(name, text)?, text.as_str())))
+            .map(|(name, text)| Ok((name.as_str(), compile(family, name, text)?, text.as_str())))
             .collect::<Result<_>>()?;
         self.turns(family, &tables, scope, &loops, &mut Vec::new())
     }
@@ -433,7 +445,7 @@ impl Builder<'_> {
             return Ok(());
         };
         let here = Arc::new(Scope::turn(scope, &Arc::default(), variables));
-        let value = code.value(&here).map_err(|error| family.failed(name, text, &error))?;
+        let value = code.value(&here).map_err(|error| failed(family, name, text, &error))?;
         for item in items(family, name, text, &value)? {
             self.step(1)?;
             variables.push((name, item));
@@ -517,11 +529,11 @@ fn longest_list(config: &Json) -> usize {
 }
 
 fn truth(family: &Family, place: &str, text: &str, scope: &Arc<Scope>) -> Result<bool> {
-    holds(family, place, text, &family.compile(place, text)?, scope)
+    holds(family, place, text, &compile(family, place, text)?, scope)
 }
 
 fn holds(family: &Family, place: &str, text: &str, code: &Code, scope: &Arc<Scope>) -> Result<bool> {
-    code.value(scope).map(|value| value.is_true()).map_err(|error| family.failed(place, text, &error))
+    code.value(scope).map(|value| value.is_true()).map_err(|error| failed(family, place, text, &error))
 }
 
 /// The values that a loop variable takes: the items of a list, or the numbers below a count.
@@ -543,7 +555,7 @@ fn items(family: &Family, name: &str, text: &str, value: &Value) -> Result<Vec<V
         ValueKind::String => Err(Error::malformed(format!("{text} is the text {value:?}, not a count of {name}s"))
             .help("correct the configuration")),
         _ => {
-            let items = value.try_iter().map_err(|error| family.failed(name, text, &error))?;
+            let items = value.try_iter().map_err(|error| failed(family, name, text, &error))?;
             let items: Vec<Value> = items.take(MAX_TURNS + 1).collect();
             if items.len() > MAX_TURNS { Err(too_many(&items.len())) } else { Ok(items) }
         }

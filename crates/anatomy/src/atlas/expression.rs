@@ -4,6 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use minijinja::{Environment, Error, ErrorKind, Expression, UndefinedBehavior, Value};
 
+use super::family::Family;
 use super::scope::Scope;
 
 static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
@@ -132,4 +133,18 @@ impl Code {
             Code::Formula(expression) => expression.eval(Value::from_dyn_object(Arc::clone(scope))),
         }
     }
+}
+
+/// What went wrong with an expression of a family, with where it stands.
+pub(super) fn failed(family: &Family, place: &str, text: &str, error: &Error) -> crate::Error {
+    let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_string);
+    // A key that is wrong in itself says so; a formula needs its place and its text.
+    let itself = detail.starts_with(text) && !detail.contains("depends on itself");
+    let message = if itself { detail } else { format!("{place} ({text}): {detail}") };
+    crate::Error::malformed(message).help(format!("correct the configuration; the rule is in family {}", family.name))
+}
+
+/// An expression of a family; `place` says where it stands.
+pub(super) fn compile(family: &Family, place: &str, text: &str) -> crate::Result<Code> {
+    Code::new(text).map_err(|error| failed(family, place, text, &error))
 }

@@ -4,7 +4,6 @@ use indexmap::IndexMap;
 use serde::Deserialize;
 use serde::de::Error as _;
 
-use super::expression::Code;
 use crate::error::{Error, Result};
 use crate::names::Role;
 
@@ -337,20 +336,6 @@ impl Family {
             drop: Vec::new(),
             ..merged
         }
-    }
-
-    /// An expression of this family; `place` says where it stands.
-    pub(super) fn compile(&self, place: &str, text: &str) -> Result<Code> {
-        Code::new(text).map_err(|error| self.failed(place, text, &error))
-    }
-
-    /// What went wrong with an expression, with where it stands.
-    pub(super) fn failed(&self, place: &str, text: &str, error: &minijinja::Error) -> Error {
-        let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_string);
-        // A key that is wrong in itself says so; a formula needs its place and its text.
-        let itself = detail.starts_with(text) && !detail.contains("depends on itself");
-        let message = if itself { detail } else { format!("{place} ({text}): {detail}") };
-        Error::malformed(message).help(format!("correct the configuration; the rule is in family {}", self.name))
     }
 }
 

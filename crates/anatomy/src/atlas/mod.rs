@@ -180,7 +180,11 @@ impl Atlas {
     /// Where the family is unknown, or the configuration makes no sense.
     pub fn blueprint(&self, config: &Json) -> Result<Blueprint> {
         let family = self.of_config(config)?;
-        blueprint::build(self, &family, config)
+        let mut blueprint = blueprint::build(self, &family, config)?;
+        if let Some(assumption) = class::fit(&mut blueprint.tensors, &family, config) {
+            blueprint.assumptions.insert(0, assumption);
+        }
+        Ok(blueprint)
     }
 
     /// The family by which llama.cpp wrote a GGUF, and its keys in the shape of a configuration.

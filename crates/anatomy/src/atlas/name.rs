@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::expression::Code;
+use super::expression::{Code, failed};
 use super::family::Family;
 use super::scope::Scope;
 use crate::error::Result;
@@ -57,7 +57,7 @@ impl Name {
                 Some(index) => pieces.push((std::mem::take(&mut text), Some(index))),
                 None => {
                     let value = Code::Name(variable.as_str().into()).value(scope);
-                    text.push_str(&value.map_err(|error| family.failed(piece, variable, &error))?.to_string());
+                    text.push_str(&value.map_err(|error| failed(family, piece, variable, &error))?.to_string());
                 }
             }
         }

@@ -5,25 +5,10 @@
 //! them is due or is not there at all: a bias that one layer has is due in all, and of the forms of a choice each layer
 //! has exactly one.
 
-use std::sync::Arc;
-
 use foldhash::{HashMap, HashMapExt, HashSet};
 
-use super::blueprint::{Blueprint, Expected};
+use super::blueprint::{Blueprint, Expected, Held};
 use super::matching::pattern;
-
-/// Where a row stands that the names in a header settle.
-#[derive(Debug, Clone)]
-pub(super) struct Held {
-    /// Its line: the same one in all turns of the loop.
-    pub line: usize,
-    /// The turn of the loop.
-    pub turn: usize,
-    /// What is chosen between, in words: lines with the same words belong together.
-    pub choice: Arc<str>,
-    /// The forms of the choice to which it belongs; none where the line is a choice by itself.
-    pub forms: Arc<[String]>,
-}
 
 /// A form of a choice: how many of its tensors are held, and how many there would be.
 struct Form<'r> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 
-use super::expression::Code;
+use super::expression::{Code, compile, failed};
 use super::family::{Family, Part, Row};
 use super::name::Template;
 use super::scope::Scope;
@@ -41,10 +41,10 @@ impl<'p> Table<'p> {
         let of_family = part.loops.iter().flat_map(|_| &family.turn).filter(|(name, _)| !part.lets.contains_key(*name));
         let lets: IndexMap<String, Code> = of_family
             .chain(&part.lets)
-            .map(|(name, text)| Ok((name.clone(), family.compile(name, text)?)))
+            .map(|(name, text)| Ok((name.clone(), compile(family, name, text)?)))
             .collect::<Result<_>>()?;
         let when = |text: &'p Option<String>| {
-            text.as_deref().map(|text| Ok::<_, Error>((family.compile("if", text)?, text))).transpose()
+            text.as_deref().map(|text| Ok::<_, Error>((compile(family, "if", text)?, text))).transpose()
         };
         let lines = part.rows.iter().enumerate().map(|(index, row)| {
             let name = Template::new(&row.name);
@@ -52,10 +52,10 @@ impl<'p> Table<'p> {
             let mut loops: Vec<(&str, Code, &str)> = Vec::new();
             for (variable, text) in each {
                 if loops.iter().all(|(known, ..)| known != variable) {
-                    loops.push((variable, family.compile(variable, text)?, text));
+                    loops.push((variable, compile(family, variable, text)?, text));
                 }
             }
-            let dimensions = dimensions(&row.shape).map(|text| Ok((family.compile(&row.name, text)?, text)));
+            let dimensions = dimensions(&row.shape).map(|text| Ok((compile(family, &row.name, text)?, text)));
             Ok(Line {
                 row,
                 name,
@@ -84,7 +84,7 @@ impl Line<'_> {
         let mut shape = Vec::with_capacity(self.dimensions.len());
         let mut elements: u64 = 1;
         for (code, text) in &self.dimensions {
-            let value = code.value(scope).map_err(|error| family.failed(&self.row.name, text, &error))?;
+            let value = code.value(scope).map_err(|error| failed(family, &self.row.name, text, &error))?;
             let size = i64::try_from(value.clone()).ok().and_then(|size| u64::try_from(size).ok());
             let Some(size) = size.filter(|size| *size > 0 || self.row.more.empty) else {
                 let message = format!("{}: its size {text} is {value}, which cannot be", self.row.name);
