@@ -9,7 +9,7 @@ use clap::builder::{Resettable, Styles, ValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind as ClapKind};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
-use crate::{blueprint, bytes, check, completions, identify, inspect, memory, tensors};
+use crate::{blueprint, bytes, check, completions, identify, inspect, memory, scan, tensors};
 
 const STYLES: Styles = Styles::styled()
     .header(Style::new().bold())
@@ -32,11 +32,13 @@ called like a command is reached as ./NAME.
   anatomy identify ~/Downloads         which format is each file, whatever its name
   anatomy tensors model.gguf --tree    every tensor, repeated layers in one line
   anatomy bytes model.safetensors      what is every byte range for
+  anatomy scan ~/Downloads             is it safe to open
   anatomy model.gguf --json | jq .parameters.total
 
 \x1b[1mExit status:\x1b[0m
   0  done
-  1  done, and it found what the command looks for (check: an error; memory --fit: does not fit)
+  1  done, and it found what the command looks for (scan: anything not clean; check: an error; memory --fit: does not \
+fit)
   2  could not do it: bad usage, not found, unreadable, malformed beyond reading
 
 No weight is loaded and no code of a model is run: only headers are read.";
@@ -106,6 +108,7 @@ pub enum Command {
     Bytes(bytes::Args),
     Blueprint(blueprint::Args),
     Memory(memory::Args),
+    Scan(scan::Args),
     Check(check::Args),
     Completions(completions::Args),
     /// Anything that is no command is a model to inspect; [`parse`] replaces this.
@@ -114,7 +117,7 @@ pub enum Command {
 }
 
 /// Commands that the contract names and that this version does not have.
-const PLANNED: [&str; 9] = ["tokenizer", "scan", "stats", "diff", "convert", "edit", "report", "serve", "catalog"];
+const PLANNED: [&str; 8] = ["tokenizer", "stats", "diff", "convert", "edit", "report", "serve", "catalog"];
 
 /// What the arguments amount to.
 pub enum Parsed {

@@ -1,17 +1,14 @@
 //! `anatomy identify`: which format is each file.
 
-use std::collections::{BTreeSet, HashSet};
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anatomy::Error;
 use anatomy::report::units::count;
 use anatomy::report::{Identify, IdentifyEntry};
 use anatomy::source::Source;
 use rayon::prelude::*;
 
-use crate::model::local;
+use crate::files::{Found, files};
 use crate::output::{Failure, Output, incomplete};
 
 const AFTER: &str = "\
@@ -42,19 +39,9 @@ pub struct Args {
     csv: bool,
 }
 
-/// A file to identify, or why there is none.
-type Found = Result<PathBuf, Error>;
-
 /// Runs the command.
 pub fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
-    let mut found = Vec::new();
-    for path in &args.paths {
-        match local(path) {
-            Ok(path) if path.is_dir() => found.extend(walk(path)),
-            Ok(path) => found.push(Ok(path.to_path_buf())),
-            Err(error) => found.push(Err(error)),
-        }
-    }
+    let found = files(&args.paths);
     let report = Identify::new(match found.as_slice() {
         // Not worth starting threads.
         [one] => vec![entry(one)],
@@ -86,50 +73,4 @@ fn entry(found: &Found) -> IdentifyEntry {
         },
         Err(error) => IdentifyEntry::failed(error.path().unwrap_or_default().to_string(), error),
     }
-}
-
-/// The files below a directory, in name order.
-///
-/// Linked directories come last, so that each directory is walked once and, where it has one, under
-/// its own name: a loop of links ends, and a lattice of them does not grow without bounds.
-fn walk(root: &Path) -> Vec<Found> {
-    let mut found: Vec<(PathBuf, Option<Error>)> = Vec::new();
-    let fail = |path: &Path, error: &std::io::Error, found: &mut Vec<_>| {
-        let error = Error::io(path.display().to_string(), error);
-        found.push((path.to_path_buf(), Some(error)));
-    };
-    let mut folders = vec![root.to_path_buf()];
-    let mut linked = BTreeSet::new();
-    let mut seen = HashSet::new();
-    while let Some(folder) = folders.pop().or_else(|| linked.pop_first()) {
-        let entries =
-            folder.canonicalize().and_then(|real| seen.insert(real).then(|| fs::read_dir(&folder)).transpose());
-        let entries = match entries {
-            Ok(Some(entries)) => entries,
-            Ok(None) => continue,
-            Err(error) => {
-                fail(&folder, &error, &mut found);
-                continue;
-            }
-        };
-        for entry in entries {
-            let entry = match entry {
-                Ok(entry) => entry,
-                Err(error) => {
-                    fail(&folder, &error, &mut found);
-                    break;
-                }
-            };
-            let path = entry.path();
-            match (entry.file_type().is_ok_and(|kind| kind.is_symlink()), fs::metadata(&path)) {
-                (false, Ok(metadata)) if metadata.is_dir() => folders.push(path),
-                (true, Ok(metadata)) if metadata.is_dir() => _ = linked.insert(path),
-                (_, Ok(metadata)) if metadata.is_file() => found.push((path, None)),
-                (_, Ok(_)) => {}
-                (_, Err(error)) => fail(&path, &error, &mut found),
-            }
-        }
-    }
-    found.sort_by(|(a, _), (b, _)| a.cmp(b));
-    found.into_iter().map(|(path, error)| error.map_or(Ok(path), Err)).collect()
 }

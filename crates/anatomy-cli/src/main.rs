@@ -6,12 +6,14 @@ mod blueprint;
 mod bytes;
 mod check;
 mod completions;
+mod files;
 mod hardware;
 mod identify;
 mod inspect;
 mod memory;
 mod model;
 mod output;
+mod scan;
 mod tensors;
 
 // Headers of big models are a hundred thousand small strings: this allocator takes a sixth off the whole run.
@@ -44,6 +46,7 @@ fn run(arguments: Vec<OsString>, output: &mut Output) -> Result<ExitCode, Failur
         Command::Bytes(args) => bytes::run(&args, output),
         Command::Blueprint(args) => blueprint::run(&args, output),
         Command::Memory(args) => memory::run(&args, output),
+        Command::Scan(args) => scan::run(&args, output),
         Command::Check(args) => check::run(&args, output),
         Command::Completions(args) => completions::run(&args, output),
         Command::Model(_) => Err(args::no_command().into()),

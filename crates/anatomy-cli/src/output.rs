@@ -72,6 +72,11 @@ impl Output {
         Output { json: has("--json"), quiet: has("--quiet") || has("-q"), color }
     }
 
+    /// Whether nothing but errors belongs on standard error.
+    pub fn quiet(&self) -> bool {
+        self.quiet
+    }
+
     /// Columns of the terminal; of `COLUMNS` or of the terminal of the other streams in a pipe.
     pub fn width(&self) -> usize {
         let asked = || std::env::var("COLUMNS").ok().and_then(|columns| columns.trim().parse().ok());

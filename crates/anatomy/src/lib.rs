@@ -26,6 +26,7 @@ pub mod packing;
 pub mod probe;
 pub mod report;
 pub mod rules;
+pub mod scan;
 pub mod source;
 pub mod tensor;
 pub mod tokenizer;

@@ -23,4 +23,7 @@ pub static ALL: &[&[&Rule]] = &[
     container::pickle::RULES,
     container::torch::RULES,
     container::npy::RULES,
+    crate::scan::walk::RULES,
+    crate::scan::name::RULES,
+    crate::scan::pickle::RULES,
 ];

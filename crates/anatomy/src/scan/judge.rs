@@ -1,0 +1,1 @@
+//! Judges what a pickle's trace imports and calls.

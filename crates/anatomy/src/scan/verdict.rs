@@ -1,0 +1,56 @@
+//! From findings to a verdict.
+
+use serde::Serialize;
+
+use super::{archive, pickle};
+use crate::finding::{Finding, Rule, Severity};
+
+/// Whether a file is safe to open; the worst last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Nothing that speaks against it.
+    Clean,
+    /// Broken, or not what its name promises.
+    Malformed,
+    /// Nobody vouches for what it does.
+    Suspicious,
+    /// It does what no model needs and attackers do.
+    Malicious,
+}
+
+/// Rules whose findings are attacks.
+static MALICIOUS: &[&[&Rule]] = &[pickle::MALICIOUS, archive::MALICIOUS];
+/// Rules whose findings nobody vouches for.
+static SUSPICIOUS: &[&[&Rule]] = &[pickle::SUSPICIOUS, archive::SUSPICIOUS, super::walk::SUSPICIOUS];
+
+impl Verdict {
+    /// Stable lower-case name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Verdict::Clean => "clean",
+            Verdict::Malformed => "malformed",
+            Verdict::Suspicious => "suspicious",
+            Verdict::Malicious => "malicious",
+        }
+    }
+
+    /// What a finding of this rule makes of a file.
+    pub fn of_rule(rule: &Rule) -> Self {
+        let stands_in = |table: &[&[&Rule]]| table.iter().any(|group| group.iter().any(|one| one.name == rule.name));
+        if stands_in(MALICIOUS) {
+            Verdict::Malicious
+        } else if stands_in(SUSPICIOUS) {
+            Verdict::Suspicious
+        } else if rule.severity == Severity::Error {
+            Verdict::Malformed
+        } else {
+            Verdict::Clean
+        }
+    }
+
+    /// The worst that the findings say.
+    pub fn of(findings: &[Finding]) -> Self {
+        findings.iter().map(|finding| Verdict::of_rule(finding.rule)).max().unwrap_or(Verdict::Clean)
+    }
+}
