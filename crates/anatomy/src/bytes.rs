@@ -182,25 +182,19 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The bytes up to and without the next newline, which is consumed; at most `most` bytes are searched.
-    pub fn line(&mut self, most: u64) -> Result<Vec<u8>> {
+    /// The bytes up to and without the next newline, which is consumed; of a line longer than `most` only that many.
+    pub fn line(&mut self, most: usize) -> Result<Vec<u8>> {
         let mut line = Vec::new();
         loop {
             if self.at == self.buffer.len() {
                 self.refill(1)?;
             }
             let rest = self.buffer.get(self.at..).unwrap_or_default();
-            let (taken, found) = match rest.iter().position(|byte| *byte == b'\n') {
-                Some(end) => (end, true),
-                None => (rest.len(), false),
-            };
-            if (line.len() + taken) as u64 > most {
-                let message = format!("a line of more than {most} bytes");
-                return Err(Error::malformed(message).at(self.offset()).in_file(self.source.name()));
-            }
-            line.extend_from_slice(rest.get(..taken).unwrap_or_default());
-            self.at += taken + usize::from(found);
-            if found {
+            let end = rest.iter().position(|byte| *byte == b'\n');
+            let taken = end.unwrap_or(rest.len());
+            line.extend_from_slice(rest.get(..taken.min(most - line.len())).unwrap_or_default());
+            self.at += taken + usize::from(end.is_some());
+            if end.is_some() {
                 return Ok(line);
             }
         }

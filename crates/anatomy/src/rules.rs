@@ -26,4 +26,5 @@ pub static ALL: &[&[&Rule]] = &[
     crate::scan::walk::RULES,
     crate::scan::name::RULES,
     crate::scan::pickle::RULES,
+    crate::scan::judge::RULES,
 ];

@@ -1,1 +1,439 @@
-//! Judges what a pickle's trace imports and calls.
+//! Judges what a pickle imports, calls and changes: names in the context of their use.
+//!
+//! A call of a name that the policy vouches for makes an object that may be filled (`BUILD`, items). Everything else
+//! is a finding: names that are dangerous or unknown, arguments that a harmless function may not take, functions that
+//! are only computed as the pickle runs, and changes to what other code shares.
+
+use std::collections::{HashMap, HashSet};
+
+use super::arguments::Refusal;
+use super::explain::Writer;
+use super::policy::{Check, Name, Policy, Standing};
+use crate::container::pickle::{Call, CallKind, Id, Trace, Value, Via};
+use crate::finding::{Finding, Rule, Severity};
+use crate::tensor::Span;
+
+static DANGEROUS_CALL: Rule = Rule {
+    name: "pickle-dangerous-call",
+    severity: Severity::Error,
+    why: "Loading the file calls a function that runs code, loads code, reads or writes files, or talks to the network. \
+          No model needs that.",
+    help: "do not load the file; look at what it would have run with `anatomy scan --explain`",
+};
+static DANGEROUS_IMPORT: Rule = Rule {
+    name: "pickle-dangerous-import",
+    severity: Severity::Error,
+    why: "Loading the file imports a function that runs code, loads code, reads or writes files, or talks to the \
+          network. Whatever uses the loaded object may call it.",
+    help: "do not load the file",
+};
+static COMPUTED_NAME: Rule = Rule {
+    name: "pickle-computed-name",
+    severity: Severity::Error,
+    why: "The name of an import is computed as the pickle runs. Python's pickler writes names as they are; computing \
+          them only hides them.",
+    help: "do not load the file",
+};
+static COMPUTED_CALL: Rule = Rule {
+    name: "pickle-computed-call",
+    severity: Severity::Error,
+    why: "What is called is itself only computed as the pickle runs, as chains of `getattr` and imports do that lead \
+          from harmless names to dangerous functions.",
+    help: "do not load the file; look at what it would have run with `anatomy scan --explain`",
+};
+static OVERWRITES: Rule = Rule {
+    name: "pickle-overwrites",
+    severity: Severity::Error,
+    why: "The pickle changes a module, class or function that it has imported, and so what other code does from then \
+          on. Pickled objects only fill themselves.",
+    help: "do not load the file",
+};
+static UNKNOWN_CALL: Rule = Rule {
+    name: "pickle-unknown-call",
+    severity: Severity::Error,
+    why: "Loading the file calls something that is in no list of harmless names. It may well be part of the author's \
+          own program; nobody but the author can tell.",
+    help: "load it only if you trust its author; where it only holds weights, ask for safetensors or load with \
+           `weights_only=True`",
+};
+static UNKNOWN_IMPORT: Rule = Rule {
+    name: "pickle-unknown-import",
+    severity: Severity::Error,
+    why: "Loading the file imports something that is in no list of harmless names; importing a module runs it.",
+    help: "load it only if you trust its author and the package that is imported",
+};
+static ARGUMENTS: Rule = Rule {
+    name: "pickle-unexpected-arguments",
+    severity: Severity::Error,
+    why: "A function that is harmless with the arguments that picklers give it is called with others, or handed on so \
+          that these cannot be known.",
+    help: "load it only if you trust its author",
+};
+static EXTENSION: Rule = Rule {
+    name: "pickle-extension-code",
+    severity: Severity::Error,
+    why: "The pickle names an import by a number that only the loading program's registry can resolve, so what it is \
+          cannot be known.",
+    help: "load it only if you trust its author",
+};
+static FAILS: Rule = Rule {
+    name: "pickle-call-fails",
+    severity: Severity::Error,
+    why: "The pickle calls something that cannot be called, so loading stops there. What stands before has run.",
+    help: "do not load the file; get it from its author again",
+};
+static FRAMEWORK: Rule = Rule {
+    name: "pickle-framework-class",
+    severity: Severity::Note,
+    why: "The file holds objects of a well-known framework's classes. Loading needs that framework and `weights_only` \
+          off; the objects themselves are harmless.",
+    help: "prefer a format without code for what is published",
+};
+
+/// The rules of pickled programs.
+pub(crate) static RULES: &[&Rule] = &[
+    &DANGEROUS_CALL,
+    &DANGEROUS_IMPORT,
+    &COMPUTED_NAME,
+    &COMPUTED_CALL,
+    &OVERWRITES,
+    &UNKNOWN_CALL,
+    &UNKNOWN_IMPORT,
+    &ARGUMENTS,
+    &EXTENSION,
+    &FAILS,
+    &FRAMEWORK,
+];
+/// Of these, those whose findings are attacks.
+pub(super) static MALICIOUS: &[&Rule] =
+    &[&DANGEROUS_CALL, &DANGEROUS_IMPORT, &COMPUTED_NAME, &COMPUTED_CALL, &OVERWRITES];
+/// Of these, those whose findings nobody vouches for.
+pub(super) static SUSPICIOUS: &[&Rule] = &[&UNKNOWN_CALL, &UNKNOWN_IMPORT, &ARGUMENTS, &EXTENSION];
+
+/// Whether a finding of this rule says that something runs or is imported that nobody vouches for.
+pub(super) fn is_telling(rule: &Rule) -> bool {
+    MALICIOUS.iter().chain(SUSPICIOUS).any(|one| one.name == rule.name)
+}
+
+/// Length of a call in a message.
+const SHOWN: usize = 160;
+/// How far chains of computed names are followed.
+const MAX_CHAIN: usize = 8;
+
+/// What a judgement yields.
+#[derive(Debug, Default)]
+pub(super) struct Judgement {
+    /// What is odd or dangerous.
+    pub findings: Vec<Finding>,
+    /// Bytes within the pickle's source that it has another pickle's loader read.
+    pub nested: Vec<Span>,
+}
+
+/// A judgement in progress.
+pub(super) struct Judge<'a> {
+    pub(super) trace: &'a Trace,
+    policy: &'a Policy,
+    writer: Writer<'a>,
+    /// The distinct names of imports.
+    names: Vec<(Name, Standing)>,
+    /// For each import the index of its name; nothing where it has none.
+    name_of: Vec<Option<u32>>,
+    /// For each call whether what it makes is vouched for.
+    vouched: Vec<bool>,
+    /// Names that a finding is about already.
+    told: HashSet<u32>,
+    pub(super) out: Judgement,
+}
+
+/// Judges a whole trace.
+pub(super) fn judge(trace: &Trace, policy: &Policy) -> Judgement {
+    let mut judge = Judge {
+        trace,
+        policy,
+        writer: Writer::new(trace),
+        names: Vec::new(),
+        name_of: Vec::with_capacity(trace.globals.len()),
+        vouched: Vec::with_capacity(trace.calls.len()),
+        told: HashSet::new(),
+        out: Judgement::default(),
+    };
+    judge.resolve_imports();
+    for call in &trace.calls {
+        let vouched = match call.kind {
+            CallKind::Build | CallKind::Append | CallKind::SetItem | CallKind::Add => {
+                judge.change(call);
+                false
+            }
+            _ => judge.run(call),
+        };
+        judge.vouched.push(vouched);
+    }
+    judge.imports();
+    judge.out
+}
+
+impl<'a> Judge<'a> {
+    fn resolve_imports(&mut self) {
+        let mut known: HashMap<(&str, &str), u32> = HashMap::new();
+        for global in &self.trace.globals {
+            let (Some(module), Some(name)) = (global.module, global.name) else {
+                self.name_of.push(None);
+                continue;
+            };
+            let (module, name) = (self.trace.str(module), self.trace.str(name));
+            let index = *known.entry((module, name)).or_insert_with(|| {
+                let name = self.policy.canonical(module, name);
+                let standing = self.policy.standing(&name);
+                self.names.push((name, standing));
+                u32::try_from(self.names.len() - 1).unwrap_or(u32::MAX)
+            });
+            self.name_of.push(Some(index));
+        }
+    }
+
+    /// The name of an imported value and what it is good for.
+    pub(super) fn import(&self, id: Id) -> Option<(&Name, Standing)> {
+        let (name, standing) = self.names.get(self.import_index(id)? as usize)?;
+        Some((name, *standing))
+    }
+
+    fn import_index(&self, id: Id) -> Option<u32> {
+        match self.trace.value(id) {
+            Value::Global(index) => self.name_of.get(index as usize).copied().flatten(),
+            _ => None,
+        }
+    }
+
+    /// What a name is good for.
+    pub(super) fn standing(&self, name: &Name) -> Standing {
+        self.policy.standing(name)
+    }
+
+    /// Whether a value is an object that a vouched-for call made.
+    pub(super) fn is_vouched(&self, id: Id) -> bool {
+        match self.trace.value(id) {
+            Value::Call(index) => self.vouched.get(index as usize) == Some(&true),
+            _ => false,
+        }
+    }
+
+    /// The name that a value has when the pickle runs, where chains of `getattr` and imports lead to one.
+    pub(super) fn name(&self, id: Id, depth: usize) -> Option<Name> {
+        if let Some((name, _)) = self.import(id) {
+            return Some(name.clone());
+        }
+        let call = self.trace.call(id).filter(|_| depth < MAX_CHAIN)?;
+        let arguments = self.trace.contents(call.arguments);
+        let text = |index: usize| arguments.get(index).and_then(|id| self.trace.text(*id));
+        // `attrgetter('a.b')(object)`.
+        if let Some(getter) = self.trace.call(call.callee) {
+            let made = self.name(getter.callee, depth + 1)?;
+            let attribute = self.trace.contents(getter.arguments).first().and_then(|id| self.trace.text(*id))?;
+            return match &*made.path {
+                "operator.attrgetter" => Some(self.name(*arguments.first()?, depth + 1)?.attribute(attribute)),
+                _ => None,
+            };
+        }
+        let callee = self.name(call.callee, depth + 1)?;
+        let module = |path: &str| Some(Name { path: path.replace(':', "."), own: 0 });
+        match &*callee.path {
+            "builtins.getattr" => Some(self.name(*arguments.first()?, depth + 1)?.attribute(text(1)?)),
+            "builtins.__import__" | "importlib.import_module" | "pkgutil.resolve_name" | "pydoc.locate" => {
+                module(text(0)?)
+            }
+            "operator.getitem" => {
+                let owner = self.name(*arguments.first()?, depth + 1)?;
+                if owner.path.ends_with("sys.modules") { module(text(1)?) } else { Some(owner.attribute(text(1)?)) }
+            }
+            path if path.ends_with("sys.modules.get") || path.ends_with("sys.modules.__getitem__") => module(text(0)?),
+            _ => None,
+        }
+    }
+
+    pub(super) fn tell(&mut self, rule: &'static Rule, offset: u64, message: String) {
+        self.out.findings.push(Finding::new(rule, message).at(offset));
+    }
+
+    fn shown(&self, call: &Call) -> String {
+        self.writer.call(call, SHOWN)
+    }
+
+    /// A call proper; whether what it makes is vouched for.
+    fn run(&mut self, call: &Call) -> bool {
+        let Some(index) = self.import_index(call.callee) else {
+            return self.run_computed(call);
+        };
+        let Some((name, standing)) = self.names.get(index as usize).cloned() else { return false };
+        // An object made without its constructor: `INST` and `OBJ` do so where there are no arguments.
+        let bare = match call.kind {
+            CallKind::NewObj | CallKind::NewObjEx => true,
+            CallKind::Inst | CallKind::Obj => self.trace.contents(call.arguments).is_empty(),
+            _ => false,
+        };
+        let rule = match standing {
+            Standing::Harmless => return true,
+            Standing::Checked(check) => return self.checked(call, check),
+            Standing::Known { callable } if bare || callable || self.chooses_member(call, &name) => return true,
+            Standing::Dangerous | Standing::Standard | Standing::Unknown { verb: true } => &DANGEROUS_CALL,
+            Standing::Known { .. } | Standing::Reference | Standing::Unknown { verb: false } => &UNKNOWN_CALL,
+        };
+        self.told.insert(index);
+        let message = match rule.name == DANGEROUS_CALL.name {
+            true => format!("it runs {}", self.shown(call)),
+            false => format!("it calls {}, which nobody vouches for", self.shown(call)),
+        };
+        self.tell(rule, call.offset, message);
+        false
+    }
+
+    /// Whether a call is that of an enumeration with one of its values.
+    fn chooses_member(&self, call: &Call, name: &Name) -> bool {
+        let plain = |id: &Id| matches!(self.trace.value(*id), Value::Text(_) | Value::Int(_) | Value::Bool(_));
+        match self.trace.contents(call.arguments) {
+            [value] => plain(value) && self.policy.is_enumeration(name),
+            _ => false,
+        }
+    }
+
+    /// A call of a harmless function, as far as its arguments are.
+    fn checked(&mut self, call: &Call, check: Check) -> bool {
+        let arguments = match self.trace.value(call.arguments) {
+            Value::Tuple(_) => Some(self.trace.contents(call.arguments)),
+            // Anything else that can be unrolled may have changed by then.
+            _ => None,
+        };
+        let outcome = match arguments {
+            Some(arguments) => self.allows(check, arguments),
+            None => Err(Refusal::Odd("arguments that are only known when it runs")),
+        };
+        let (rule, why) = match outcome {
+            Ok(()) => return true,
+            Err(Refusal::Odd(why)) => (&ARGUMENTS, why),
+            Err(Refusal::Dangerous(why)) => (&DANGEROUS_CALL, why),
+        };
+        let message = format!("it runs {}: {why}", self.shown(call));
+        self.tell(rule, call.offset, message);
+        false
+    }
+
+    /// A call of something that is not simply imported.
+    fn run_computed(&mut self, call: &Call) -> bool {
+        let (rule, what) = match self.trace.value(call.callee) {
+            Value::Call(_) => {
+                let name = self.name(call.callee, 0);
+                let standing = name.as_ref().map(|name| self.standing(name));
+                if matches!(standing, Some(Standing::Harmless | Standing::Known { callable: true })) {
+                    return true;
+                }
+                (&COMPUTED_CALL, name.map_or(String::new(), |name| format!(", that is {}", name.path)))
+            }
+            Value::Global(_) => (&COMPUTED_CALL, String::new()),
+            Value::Persistent(_) | Value::Unknown => (&UNKNOWN_CALL, String::new()),
+            _ => (&FAILS, String::new()),
+        };
+        let message = format!("it calls {}{what}", self.shown(call));
+        self.tell(rule, call.offset, message);
+        false
+    }
+
+    /// A change of something that exists already.
+    fn change(&mut self, call: &Call) {
+        let rule = match self.trace.value(call.callee) {
+            Value::Global(_) => &OVERWRITES,
+            Value::Persistent(_) | Value::Unknown => &UNKNOWN_CALL,
+            Value::Call(_) if self.is_vouched(call.callee) => {
+                let made_by = self.trace.call(call.callee).and_then(|made| self.import(made.callee));
+                match made_by.map(|(name, _)| name.path.as_str()) {
+                    // What `getattr` gives was there before.
+                    Some("builtins.getattr") | None => &OVERWRITES,
+                    Some("functools.partial") => match self.partial_state(call.arguments) {
+                        Ok(()) => return,
+                        Err(Refusal::Odd(_)) => &ARGUMENTS,
+                        Err(Refusal::Dangerous(_)) => &DANGEROUS_CALL,
+                    },
+                    Some(_) if call.kind == CallKind::Build && self.sets_special(call.arguments) => &ARGUMENTS,
+                    Some(_) => return,
+                }
+            }
+            // Its call was a finding; and plain values cannot be changed so.
+            _ => return,
+        };
+        if let Some(index) = self.import_index(call.callee) {
+            self.told.insert(index);
+        }
+        let message = format!("it runs {}", self.shown(call));
+        self.tell(rule, call.offset, message);
+    }
+
+    /// Whether a state sets attributes that change what an object is. Only the second part of a pair is set attribute
+    /// by attribute (Lib/pickle.py, `load_build`).
+    fn sets_special(&self, state: Id) -> bool {
+        let Value::Tuple(_) = self.trace.value(state) else { return false };
+        let [_, slots] = self.trace.contents(state) else { return false };
+        self.trace.pairs(*slots).any(|(key, _)| {
+            let special = |key: &str| key.starts_with("__") && key.ends_with("__");
+            self.trace.value(*slots) == Value::Dict && self.trace.text(key).is_none_or(special)
+        })
+    }
+
+    /// The imports that no call was a finding about.
+    fn imports(&mut self) {
+        let handed_on = self.handed_on();
+        let mut noted = HashSet::new();
+        for (global, index) in self.trace.globals.iter().zip(&self.name_of.clone()) {
+            let Some(index) = *index else {
+                let (rule, what) = match global.via {
+                    Via::Extension(code) => (&EXTENSION, format!("it imports number {code} of the extension registry")),
+                    // Where too much was left out, the name may stand in the file as it is.
+                    _ if self.trace.exhausted => {
+                        (&UNKNOWN_IMPORT, "it imports something whose name was left out".into())
+                    }
+                    _ => (&COMPUTED_NAME, "it imports something whose name is only computed when it runs".into()),
+                };
+                self.tell(rule, global.offset, what);
+                continue;
+            };
+            if self.told.contains(&index) || !noted.insert(index) {
+                continue;
+            }
+            let Some((name, standing)) = self.names.get(index as usize).cloned() else { continue };
+            let path = &name.path;
+            match standing {
+                Standing::Harmless | Standing::Reference => {}
+                Standing::Checked(_) if !handed_on.contains(&index) => {}
+                Standing::Checked(_) => {
+                    let message = format!("it hands on {path}, which is harmless only with the right arguments");
+                    self.tell(&ARGUMENTS, global.offset, message);
+                }
+                Standing::Known { .. } => {
+                    self.tell(&FRAMEWORK, global.offset, format!("it holds objects of {path}"));
+                }
+                Standing::Dangerous => {
+                    let message = format!("it imports {}", shown_path(&self.trace.path(global), path));
+                    self.tell(&DANGEROUS_IMPORT, global.offset, message);
+                }
+                Standing::Standard | Standing::Unknown { .. } => {
+                    let message = format!("it imports {path}, which nobody vouches for");
+                    self.tell(&UNKNOWN_IMPORT, global.offset, message);
+                }
+            }
+        }
+    }
+
+    /// The checked names that are used as values, not only called.
+    fn handed_on(&self) -> HashSet<u32> {
+        let mut found = HashSet::new();
+        if !self.names.iter().any(|(_, standing)| matches!(standing, Standing::Checked(_))) {
+            return found;
+        }
+        let calls = self.trace.calls.iter().flat_map(|call| [Some(call.arguments), call.keywords]);
+        let used = self.trace.used().chain(calls.flatten()).chain(self.trace.root);
+        found.extend(used.filter_map(|id| self.import_index(id)));
+        found
+    }
+}
+
+/// A path as the file has it, with what it stands for.
+fn shown_path(written: &str, canonical: &str) -> String {
+    if written == canonical { written.to_string() } else { format!("{written}, that is {canonical}") }
+}

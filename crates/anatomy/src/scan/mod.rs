@@ -5,7 +5,10 @@
 //! find becomes a [`Verdict`] ([`verdict`]). One rule family is one file.
 
 pub(crate) mod archive;
-mod judge;
+mod arguments;
+mod explain;
+pub(crate) mod judge;
+mod leftover;
 pub(crate) mod name;
 pub(crate) mod pickle;
 mod policy;

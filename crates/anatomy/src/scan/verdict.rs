@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{archive, pickle};
+use super::{archive, judge, pickle, walk};
 use crate::finding::{Finding, Rule, Severity};
 
 /// Whether a file is safe to open; the worst last.
@@ -20,9 +20,9 @@ pub enum Verdict {
 }
 
 /// Rules whose findings are attacks.
-static MALICIOUS: &[&[&Rule]] = &[pickle::MALICIOUS, archive::MALICIOUS];
+static MALICIOUS: &[&[&Rule]] = &[judge::MALICIOUS, archive::MALICIOUS];
 /// Rules whose findings nobody vouches for.
-static SUSPICIOUS: &[&[&Rule]] = &[pickle::SUSPICIOUS, archive::SUSPICIOUS, super::walk::SUSPICIOUS];
+static SUSPICIOUS: &[&[&Rule]] = &[judge::SUSPICIOUS, pickle::SUSPICIOUS, archive::SUSPICIOUS, walk::SUSPICIOUS];
 
 impl Verdict {
     /// Stable lower-case name.

@@ -4,7 +4,8 @@
 //! whatever its name: it is identified by its bytes and shown to all families. Bounds hold for the whole file, so
 //! that bombs end soon; where one is reached, a finding says that not everything was seen.
 
-use super::{Options, Program, archive, name, pickle};
+use super::{Options, Program, archive, leftover, name, pickle};
+use crate::container::pickle as pickled;
 use crate::container::{Container, Format};
 use crate::error::{ErrorKind, Result};
 use crate::finding::{Finding, Findings, Rule, Severity};
@@ -34,7 +35,7 @@ pub(super) static SUSPICIOUS: &[&Rule] = &[&LIMIT];
 type Look = fn(&mut Scanner, &Piece, &Opened) -> Result<()>;
 
 /// All families, in the order in which they look.
-static LOOKS: &[Look] = &[name::look, pickle::look, archive::look];
+static LOOKS: &[Look] = &[name::look, pickle::look, archive::look, leftover::look];
 
 /// How deep pieces may lie within each other.
 const MAX_DEPTH: usize = 8;
@@ -58,13 +59,16 @@ pub(super) struct Piece {
     pub depth: usize,
     /// What is added to offsets in `source` for those in the file or member.
     pub base: u64,
+    /// Whether these are bytes that nothing explains: that they make sense as something would be odd, not that they
+    /// do not.
+    pub hidden: bool,
 }
 
 impl Piece {
     /// A whole file.
     pub(super) fn file(source: Source) -> Self {
         let name = source.name().to_string();
-        Piece { source, member: None, name, depth: 0, base: 0 }
+        Piece { source, member: None, name, depth: 0, base: 0, hidden: false }
     }
 
     /// A member or decoded stream within this piece.
@@ -73,14 +77,16 @@ impl Piece {
             Some(outer) => format!("{outer}!{name}"),
             None => name.to_string(),
         };
-        Piece { source, member: Some(member), name: name.to_string(), depth: self.depth + 1, base: 0 }
+        let name = name.to_string();
+        Piece { source, member: Some(member), name, depth: self.depth + 1, base: 0, hidden: false }
     }
 
-    /// A run of bytes of this piece, looked at by itself.
+    /// A run of bytes of this piece that nothing explains.
     pub(super) fn part(&self, start: u64, len: u64) -> Self {
         let source = self.source.section(start, len);
         let base = self.base + start;
-        Piece { source, member: self.member.clone(), name: self.name.clone(), depth: self.depth + 1, base }
+        let (member, name) = (self.member.clone(), String::new());
+        Piece { source, member, name, depth: self.depth + 1, base, hidden: true }
     }
 }
 
@@ -122,23 +128,37 @@ impl<'a> Scanner<'a> {
             return Ok(opened.format);
         }
         self.pieces -= 1;
-        match (identity.format.open)(&piece.source) {
+        self.open(piece, &mut opened)?;
+        for look in LOOKS {
+            look(self, piece, &opened)?;
+        }
+        Ok(opened.format)
+    }
+
+    /// Reads a piece and reports what its reader finds.
+    fn open(&mut self, piece: &Piece, opened: &mut Opened) -> Result<()> {
+        // The family of pickles follows these itself, once.
+        if [&pickled::FORMAT, &pickled::JOBLIB].contains(&opened.format) {
+            return Ok(());
+        }
+        match (opened.format.open)(&piece.source) {
             Ok(mut container) => {
                 for finding in std::mem::take(&mut container.findings) {
-                    self.report(piece, finding);
+                    // That bytes which need not be anything are broken says nothing.
+                    if !piece.hidden {
+                        self.report(piece, finding);
+                    }
                 }
                 opened.container = Some(container);
             }
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Unreadable) => return Err(error),
+            Err(_) if piece.hidden => {}
             Err(error) => {
                 let finding = Finding { offset: error.offset(), ..Finding::new(&UNREAD, error.message()) };
                 self.report(piece, finding);
             }
         }
-        for look in LOOKS {
-            look(self, piece, &opened)?;
-        }
-        Ok(opened.format)
+        Ok(())
     }
 
     /// Adds a finding in a piece.

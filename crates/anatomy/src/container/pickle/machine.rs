@@ -2,346 +2,53 @@
 //!
 //! A pickle is a program for a stack machine. This one keeps exact stack, mark and memo semantics
 //! (those of CPython 3.11's `_pickle.c`, protocols 0 to 5), but an import yields a note of its name and a call
-//! a note of what would be called with what. Those notes are the [`Trace`].
+//! a note of what would be called with what. Those notes are the [`Trace`]. Where CPython's two implementations
+//! differ, the machine goes on as the more patient one does.
 //!
-//! Time is linear in the pickle's bytes; memory is at most some thirty times them: values lie in
-//! one arena and refer to each other by number, so neither depth nor cycles matter.
+//! Time is linear in the pickle's bytes; memory is at most some thirty times them.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 
+use super::text::{number, unescape, unescape_unicode, utf8};
+use super::trace::{
+    Call, CallKind, EMPTY, FALSE, Fault, Global, Id, InlineArray, Map, NONE, Str, TRUE, Trace, UNKNOWN, Value, Via,
+    index,
+};
 use crate::bytes::Reader;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::Source;
 use crate::tensor::Span;
 
-/// A value of a [`Trace`], by its number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Id(u32);
-
-/// Text of a trace, by its place in the trace's own store or in the file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Str {
-    /// Held in the trace.
-    Held {
-        /// Offset in the trace's text.
-        at: u32,
-        /// Length in bytes.
-        len: u32,
-    },
-    /// Too long to hold: the number of its place in the file.
-    Long(u32),
-}
-
-/// Items of a tuple, by their place in the trace's store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Items {
-    start: u32,
-    len: u32,
-}
-
-/// What a value is.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Value {
-    /// `None`.
-    None,
-    /// `True` or `False`.
-    Bool(bool),
-    /// A whole number of 64 bits.
-    Int(i64),
-    /// A whole number of more than 64 bits: its little-endian two's complement bytes, or its digits.
-    BigInt(Str),
-    /// A floating-point number.
-    Float(f64),
-    /// Text.
-    Text(Str),
-    /// Bytes (`bytes`, `bytearray`, and Python 2 strings that are no text); the place of their content.
-    Bytes(u32),
-    /// A tuple.
-    Tuple(Items),
-    /// A frozen set.
-    FrozenSet(Items),
-    /// A list; see [`Trace::contents`].
-    List,
-    /// A dictionary; its contents are keys and values in turn.
-    Dict,
-    /// A set.
-    Set,
-    /// An import: index into [`Trace::globals`].
-    Global(u32),
-    /// What a call returns: index into [`Trace::calls`].
-    Call(u32),
-    /// An object that the loader finds by this identifier.
-    Persistent(Id),
-    /// Data that travels beside the pickle (protocol 5).
-    Buffer,
-    /// A value beyond the number that is kept.
-    Unknown,
-}
-
-/// By which opcode an import is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Via {
-    /// `GLOBAL`: both names stand in the opcode.
-    Global,
-    /// `STACK_GLOBAL`: the names are taken from the stack.
-    Stack,
-    /// `INST`: an import with a call.
-    Inst,
-    /// `EXT1`, `EXT2`, `EXT4`: a number in the registry of `copyreg`, whose meaning the file does not hold.
-    Extension(u32),
-}
-
-/// An import.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Global {
-    /// Module; `None` where it is computed by a call or taken from the extension registry.
-    pub module: Option<Str>,
-    /// Name within the module, dots included; `None` as above.
-    pub name: Option<Str>,
-    /// Offset of its opcode in the source.
-    pub offset: u64,
-    /// By which opcode.
-    pub via: Via,
-}
-
-/// How something is called.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CallKind {
-    /// `REDUCE`: `callee(*arguments)`.
-    Reduce,
-    /// `INST`: `callee(*arguments)`, the import included.
-    Inst,
-    /// `OBJ`: `callee(*arguments)`.
-    Obj,
-    /// `NEWOBJ`: `callee.__new__(callee, *arguments)`.
-    NewObj,
-    /// `NEWOBJ_EX`: the same with keyword arguments.
-    NewObjEx,
-    /// `BUILD`: `callee.__setstate__(arguments)`, or an update of its attributes.
-    Build,
-    /// `APPEND`, `APPENDS`: `callee.append` or `.extend`, on something else than a list.
-    Append,
-    /// `SETITEM`, `SETITEMS`: `callee[key] = value`, on something else than a dictionary.
-    SetItem,
-    /// `ADDITEMS`: `callee.add`, on something else than a set.
-    Add,
-}
-
-/// A call that unpickling would make.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Call {
-    /// How.
-    pub kind: CallKind,
-    /// What is called, or for `BUILD` and the item opcodes whose method is.
-    pub callee: Id,
-    /// The arguments: a tuple nearly always, the state for `BUILD`, a tuple of the items for item opcodes.
-    pub arguments: Id,
-    /// Keyword arguments of `NEWOBJ_EX`.
-    pub keywords: Option<Id>,
-    /// Offset of its opcode in the source.
-    pub offset: u64,
-}
-
-/// Why and where a stream stops making sense.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
-    /// Offset in the source of the opcode at fault.
-    pub offset: u64,
-    /// What is wrong.
-    pub reason: String,
-    /// Whether it is only that the source ends.
-    pub cut: bool,
-}
-
-/// An array whose bytes stand within the stream, as joblib writes them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct InlineArray {
-    /// The wrapper object that describes it.
-    pub wrapper: Id,
-    /// Its bytes in the source; empty where its elements are pickled.
-    pub span: Span,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Node {
-    offset: u64,
-    value: Value,
-}
-
-/// What one pickle would do.
-#[derive(Debug, Default)]
-pub struct Trace {
-    /// Highest protocol that a `PROTO` opcode names; 0 without one.
-    pub protocol: u8,
-    /// Offset of the first opcode.
-    pub start: u64,
-    /// One past the last opcode that was understood.
-    pub end: u64,
-    /// Opcodes that ran.
-    pub opcodes: u64,
-    /// The object that results; in a broken stream what there was of it.
-    pub root: Option<Id>,
-    /// Why the stream broke off, if it did.
-    pub fault: Option<Fault>,
-    /// What CPython would stumble over, though the stream could be followed further.
-    pub oddities: Vec<Fault>,
-    /// Every import, in order.
-    pub globals: Vec<Global>,
-    /// Every call, in order.
-    pub calls: Vec<Call>,
-    /// Every object that is asked for by an identifier, in order.
-    pub persistent: Vec<Id>,
-    /// Arrays within the stream (joblib).
-    pub arrays: Vec<InlineArray>,
-    nodes: Vec<Node>,
-    text: String,
-    spans: Vec<Span>,
-    pool: Vec<Id>,
-    contents: HashMap<Id, Vec<Id>>,
-    state: HashMap<Id, Id>,
-}
-
-/// Values that are kept; further ones become [`Value::Unknown`].
-const MAX_NODES: usize = 1 << 24;
-/// Bytes of text that are held in all.
-const MAX_TEXT: usize = 1 << 28;
 /// Length of a text that is still held.
 const LONG_TEXT: u64 = 64 * 1024;
-/// Length of a line of the text protocols.
-const MAX_LINE: u64 = 16 << 20;
+/// Length to which a line of the text protocols is held.
+const LONG_LINE: usize = 16 << 20;
 /// Pickles within joblib's stream that may stand within each other.
 const MAX_NESTED: usize = 64;
+/// Calls that are kept.
+const MAX_CALLS: usize = 1 << 24;
 
-/// The value that stands for all beyond [`MAX_NODES`].
-const UNKNOWN: Id = Id(3);
-/// The empty tuple, which all share.
-const EMPTY: Id = Id(4);
-
-impl Trace {
-    /// What a value is.
-    pub fn value(&self, id: Id) -> Value {
-        self.nodes.get(id.0 as usize).map_or(Value::Unknown, |node| node.value)
-    }
-
-    /// Offset in the source of the opcode that made a value; 0 for `None`, `True`, `False` and `()`, which are shared.
-    pub fn offset(&self, id: Id) -> u64 {
-        self.nodes.get(id.0 as usize).map_or(0, |node| node.offset)
-    }
-
-    /// How many values there are.
-    pub fn values(&self) -> usize {
-        self.nodes.len()
-    }
-
-    /// Text that is held; empty for one too long.
-    pub fn str(&self, text: Str) -> &str {
-        match text {
-            Str::Held { at, len } => self.text.get(at as usize..at as usize + len as usize).unwrap_or_default(),
-            Str::Long(_) => "",
-        }
-    }
-
-    /// Place in the source of a long text or of bytes.
-    pub fn span(&self, index: u32) -> Option<Span> {
-        self.spans.get(index as usize).copied()
-    }
-
-    /// The text of a value, where it is text that is held.
-    pub fn text(&self, id: Id) -> Option<&str> {
-        match self.value(id) {
-            Value::Text(text @ Str::Held { .. }) => Some(self.str(text)),
-            _ => None,
-        }
-    }
-
-    /// The whole number of a value.
-    pub fn int(&self, id: Id) -> Option<i64> {
-        match self.value(id) {
-            Value::Int(number) => Some(number),
-            Value::Bool(flag) => Some(i64::from(flag)),
-            _ => None,
-        }
-    }
-
-    /// The items of a tuple or list; for a dictionary keys and values in turn; for any other object what
-    /// the item opcodes put into it.
-    pub fn contents(&self, id: Id) -> &[Id] {
-        match self.value(id) {
-            Value::Tuple(items) | Value::FrozenSet(items) => {
-                self.pool.get(items.start as usize..(items.start + items.len) as usize).unwrap_or_default()
-            }
-            _ => self.contents.get(&id).map(Vec::as_slice).unwrap_or_default(),
-        }
-    }
-
-    /// Keys and values of a dictionary.
-    pub fn pairs(&self, id: Id) -> impl Iterator<Item = (Id, Id)> {
-        self.contents(id).chunks_exact(2).filter_map(|pair| Some((*pair.first()?, *pair.get(1)?)))
-    }
-
-    /// The value of a text key in a dictionary; of a key that stands twice the last, as in Python.
-    pub fn lookup(&self, id: Id, key: &str) -> Option<Id> {
-        self.pairs(id).filter(|(name, _)| self.text(*name) == Some(key)).last().map(|(_, value)| value)
-    }
-
-    /// The state that the last `BUILD` gave to an object.
-    pub fn state(&self, id: Id) -> Option<Id> {
-        self.state.get(&id).copied()
-    }
-
-    /// The call that made a value.
-    pub fn call(&self, id: Id) -> Option<&Call> {
-        match self.value(id) {
-            Value::Call(index) => self.calls.get(index as usize),
-            _ => None,
-        }
-    }
-
-    /// The import that a value is.
-    pub fn global(&self, id: Id) -> Option<&Global> {
-        match self.value(id) {
-            Value::Global(index) => self.globals.get(index as usize),
-            _ => None,
-        }
-    }
-
-    /// `module.name` of an import, `?` for what cannot be known.
-    pub fn path(&self, global: &Global) -> String {
-        if let Via::Extension(code) = global.via {
-            return format!("copyreg extension {code}");
-        }
-        let part = |text: Option<Str>| text.map_or("?", |text| self.str(text));
-        format!("{}.{}", part(global.module), part(global.name))
-    }
-
-    /// `module.name` of what a value is, where it is an import.
-    pub fn path_of(&self, id: Id) -> Option<String> {
-        self.global(id).map(|global| self.path(global))
-    }
-
-    /// Whether a value is the import of `module.name`.
-    pub fn is_global(&self, id: Id, module: &str, name: &str) -> bool {
-        let equal = |text: Option<Str>, to: &str| text.is_some_and(|text| self.str(text) == to);
-        self.global(id).is_some_and(|global| equal(global.module, module) && equal(global.name, name))
-    }
+/// How a loader reads what follows the description of an array in joblib's form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loader {
+    /// As the array's bytes.
+    Joblib,
+    /// As the next opcodes, for `pickle.load` knows no such arrays.
+    Plain,
 }
 
 /// Follows the pickle that begins at `start`. An error only where the source cannot be read; a broken
 /// stream yields what ran before the break.
 pub fn run(source: &Source, start: u64) -> Result<Trace> {
-    let mut machine = Machine {
-        reader: Reader::new(source, start),
-        trace: Trace { start, ..Trace::default() },
-        stack: Vec::new(),
-        marks: Vec::new(),
-        memo: HashMap::new(),
-        outer: Vec::new(),
-    };
-    let empty = Value::Tuple(Items { start: 0, len: 0 });
-    for value in [Value::None, Value::Bool(false), Value::Bool(true), Value::Unknown, empty] {
-        machine.trace.nodes.push(Node { offset: 0, value });
-    }
+    run_next(&mut Reader::new(source, start), Loader::Joblib)
+}
+
+/// As [`run`], from where the reader is; it is left after the last opcode.
+pub fn run_next(reader: &mut Reader, loader: Loader) -> Result<Trace> {
+    let end = reader.source().len();
+    let trace = Trace::new(reader.offset());
+    let (stack, marks, memo, outer) = (Vec::new(), Vec::new(), Memo::default(), Vec::new());
+    let mut machine = Machine { reader, trace, stack, marks, memo, outer, loader };
     loop {
         let offset = machine.reader.offset();
         let (reason, cut) = match machine.step(offset) {
@@ -356,7 +63,7 @@ pub fn run(source: &Source, start: u64) -> Result<Trace> {
             Err(Stop::Source(error)) => return Err(error),
         };
         machine.trace.fault = Some(Fault { offset, reason: reason.into_owned(), cut });
-        machine.trace.end = if cut { source.len() } else { offset };
+        machine.trace.end = if cut { end } else { offset };
         machine.salvage();
         return Ok(machine.trace);
     }
@@ -383,34 +90,53 @@ const UNDERFLOW: Stop = Stop::Fault("an opcode takes more from the stack than is
 struct Outer {
     stack: Vec<Id>,
     marks: Vec<usize>,
-    memo: HashMap<u64, Id>,
+    memo: Memo,
 }
 
-struct Machine<'a> {
-    reader: Reader<'a>,
+/// What the memo opcodes keep: indices are small and dense, unless the pickle is hostile.
+#[derive(Default)]
+struct Memo {
+    dense: Vec<Option<Id>>,
+    sparse: Map<u64, Id>,
+    /// How many entries there are.
+    len: u64,
+}
+
+impl Memo {
+    fn get(&self, index: u64) -> Option<Id> {
+        let dense = usize::try_from(index).ok().and_then(|index| self.dense.get(index).copied().flatten());
+        dense.or_else(|| self.sparse.get(&index).copied())
+    }
+
+    fn set(&mut self, index: u64, id: Id) {
+        let room = self.dense.len() * 2 + 256;
+        let before = match usize::try_from(index).ok().filter(|index| *index < room) {
+            Some(index) => {
+                if index >= self.dense.len() {
+                    self.dense.resize(index + 1, None);
+                }
+                let before = self.dense.get_mut(index).and_then(|entry| entry.replace(id));
+                before.or_else(|| if self.sparse.is_empty() { None } else { self.sparse.remove(&(index as u64)) })
+            }
+            None => self.sparse.insert(index, id),
+        };
+        self.len += u64::from(before.is_none());
+    }
+}
+
+struct Machine<'r, 'a> {
+    reader: &'r mut Reader<'a>,
     trace: Trace,
     stack: Vec<Id>,
     marks: Vec<usize>,
-    memo: HashMap<u64, Id>,
+    memo: Memo,
     outer: Vec<Outer>,
+    loader: Loader,
 }
 
-/// A number as an index; saturates, and the arenas never grow that far.
-fn index(length: usize) -> u32 {
-    u32::try_from(length).unwrap_or(u32::MAX)
-}
-
-impl Machine<'_> {
-    fn node(&mut self, offset: u64, value: Value) -> Id {
-        if self.trace.nodes.len() >= MAX_NODES {
-            return UNKNOWN;
-        }
-        self.trace.nodes.push(Node { offset, value });
-        Id(index(self.trace.nodes.len() - 1))
-    }
-
+impl Machine<'_, '_> {
     fn push(&mut self, offset: u64, value: Value) {
-        let id = self.node(offset, value);
+        let id = self.trace.keep(offset, value);
         self.stack.push(id);
     }
 
@@ -443,34 +169,11 @@ impl Machine<'_> {
         Ok(self.stack.split_off(mark.min(self.stack.len())))
     }
 
-    fn tuple(&mut self, offset: u64, items: &[Id]) -> Id {
-        let start = self.trace.pool.len();
-        if start + items.len() > u32::MAX as usize || self.trace.nodes.len() >= MAX_NODES {
-            return UNKNOWN;
-        }
-        self.trace.pool.extend_from_slice(items);
-        self.node(offset, Value::Tuple(Items { start: index(start), len: index(items.len()) }))
-    }
-
-    fn hold(&mut self, text: &str) -> Option<Str> {
-        let at = self.trace.text.len();
-        if at + text.len() > MAX_TEXT {
-            return None;
-        }
-        self.trace.text.push_str(text);
-        Some(Str::Held { at: index(at), len: index(text.len()) })
-    }
-
-    fn place(&mut self, span: Span) -> u32 {
-        self.trace.spans.push(span);
-        index(self.trace.spans.len() - 1)
-    }
-
     /// The number of the place of `len` bytes from here, which are stepped over.
     fn skip(&mut self, len: u64) -> Step<u32> {
         let span = Span { start: self.reader.offset(), len };
         self.reader.skip(len)?;
-        Ok(self.place(span))
+        Ok(self.trace.place(span))
     }
 
     /// Text of declared length.
@@ -481,22 +184,23 @@ impl Machine<'_> {
         let start = self.reader.offset();
         let bytes = self.reader.bytes(len)?;
         let text = utf8(&bytes).ok_or(Stop::Fault("text that is not UTF-8"))?;
-        Ok(match self.hold(&text) {
+        Ok(match self.trace.hold(&text) {
             Some(held) => held,
-            None => Str::Long(self.place(Span { start, len })),
+            None => Str::Long(self.trace.place(Span { start, len })),
         })
     }
 
+    /// A line of the text protocols. Of one that is longer than any that a program writes only the first part is kept.
     fn line(&mut self) -> Step<Vec<u8>> {
-        Ok(self.reader.line(MAX_LINE)?)
+        Ok(self.reader.line(LONG_LINE)?)
     }
 
     /// A Python 2 string: text where it can be.
     fn string(&mut self, offset: u64, bytes: &[u8], start: u64) {
-        let held = std::str::from_utf8(bytes).ok().and_then(|text| self.hold(text));
+        let held = std::str::from_utf8(bytes).ok().and_then(|text| self.trace.hold(text));
         let value = match held {
             Some(text) => Value::Text(text),
-            None => Value::Bytes(self.place(Span { start, len: bytes.len() as u64 })),
+            None => Value::Bytes(self.trace.place(Span { start, len: bytes.len() as u64 })),
         };
         self.push(offset, value);
     }
@@ -505,13 +209,13 @@ impl Machine<'_> {
     fn name_line(&mut self) -> Step<Option<Str>> {
         let line = self.line()?;
         let text = utf8(&line).ok_or(Stop::Fault("a name that is not UTF-8"))?;
-        Ok(self.hold(&text))
+        Ok(self.trace.hold(&text))
     }
 
     fn import(&mut self, offset: u64, module: Option<Str>, name: Option<Str>, via: Via) -> Id {
         self.trace.globals.push(Global { module, name, offset, via });
         let index = index(self.trace.globals.len() - 1);
-        self.node(offset, Value::Global(index))
+        self.trace.keep(offset, Value::Global(index))
     }
 
     /// A name that `STACK_GLOBAL` takes from the stack; `None` where a call computes it.
@@ -522,7 +226,7 @@ impl Machine<'_> {
                 // Its begin is enough to show; nothing that long is a name that a program wrote.
                 let span = self.trace.span(place).unwrap_or(Span { start: 0, len: 0 });
                 let bytes = self.reader.source().read_up_to(span.start, span.len.min(4096))?;
-                Ok(self.hold(&String::from_utf8_lossy(&bytes)))
+                Ok(self.trace.hold(&String::from_utf8_lossy(&bytes)))
             }
             Value::Text(text) => Ok(Some(text)),
             // What a call returns, or what the file does not hold, may be text when it runs.
@@ -532,6 +236,10 @@ impl Machine<'_> {
     }
 
     fn note(&mut self, kind: CallKind, callee: Id, arguments: Id, keywords: Option<Id>, offset: u64) -> u32 {
+        if self.trace.calls.len() >= MAX_CALLS {
+            self.trace.exhausted = true;
+            return u32::MAX;
+        }
         self.trace.calls.push(Call { kind, callee, arguments, keywords, offset });
         index(self.trace.calls.len() - 1)
     }
@@ -545,7 +253,7 @@ impl Machine<'_> {
     fn put_items(&mut self, offset: u64, items: &[Id], kind: CallKind, plain: Value) -> Step<()> {
         let target = self.top()?;
         if self.trace.value(target) != plain && !items.is_empty() {
-            let arguments = self.tuple(offset, items);
+            let arguments = self.trace.keep_tuple(offset, items);
             self.note(kind, target, arguments, None, offset);
         }
         if !items.is_empty() && target != UNKNOWN {
@@ -560,14 +268,17 @@ impl Machine<'_> {
         }
     }
 
-    fn remember(&mut self, index: u64) -> Step<()> {
+    fn remember(&mut self, offset: u64, index: u64) -> Step<()> {
         let top = self.top()?;
-        self.memo.insert(index, top);
+        if index > self.reader.source().len() {
+            self.odd(offset, format!("memo entry {index}, for which Python needs more memory than there is"));
+        }
+        self.memo.set(index, top);
         Ok(())
     }
 
     fn recall(&mut self, index: u64) -> Step<()> {
-        let id = self.memo.get(&index).copied();
+        let id = self.memo.get(index);
         let id = id.ok_or_else(|| Stop::Words(format!("memo entry {index} is asked for, but was never made")))?;
         self.stack.push(id);
         Ok(())
@@ -576,8 +287,9 @@ impl Machine<'_> {
     /// A number in decimal digits, as the memo opcodes of the text protocols have it.
     fn index_line(&mut self) -> Step<u64> {
         let line = self.line()?;
-        let text = std::str::from_utf8(&line).ok().map(str::trim);
-        text.and_then(|text| text.parse().ok()).ok_or(Stop::Fault("a memo index that is not a number"))
+        let text = number(&line).replace('_', "");
+        let index = text.parse::<i64>().ok().and_then(|index| u64::try_from(index).ok());
+        index.ok_or(Stop::Fault("a memo index that is not a number"))
     }
 
     fn long(&mut self, offset: u64, len: u64) -> Step<()> {
@@ -599,7 +311,7 @@ impl Machine<'_> {
     /// A number in text: `I` and `L` lines.
     fn number_line(&mut self, offset: u64, long: bool) -> Step<()> {
         let line = self.line()?;
-        let text = std::str::from_utf8(&line).map(str::trim).unwrap_or_default();
+        let text = number(&line);
         let text = if long { text.strip_suffix(['L', 'l']).unwrap_or(text) } else { text };
         let digits = text.trim_start_matches(['-', '+']);
         let value = if !long && matches!(&*line, b"00" | b"01") {
@@ -610,7 +322,7 @@ impl Machine<'_> {
             Value::Int(if text.starts_with('-') { number.wrapping_neg() } else { number })
         } else if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
             let digits = text.to_string();
-            self.hold(&digits).map_or(Value::Unknown, Value::BigInt)
+            self.trace.hold(&digits).map_or(Value::Unknown, Value::BigInt)
         } else {
             return Err(Stop::Fault("a number that is none"));
         };
@@ -640,17 +352,17 @@ impl Machine<'_> {
             }
             b'p' => {
                 let index = self.index_line()?;
-                self.remember(index)?;
+                self.remember(offset, index)?;
             }
             b'q' => {
                 let index = self.reader.u8()?;
-                self.remember(u64::from(index))?;
+                self.remember(offset, u64::from(index))?;
             }
             b'r' => {
                 let index = self.reader.u32()?;
-                self.remember(u64::from(index))?;
+                self.remember(offset, u64::from(index))?;
             }
-            0x94 => self.remember(self.memo.len() as u64)?,
+            0x94 => self.remember(offset, self.memo.len)?,
             b'g' => {
                 let index = self.index_line()?;
                 self.recall(index)?;
@@ -665,9 +377,9 @@ impl Machine<'_> {
             }
 
             // Plain values.
-            b'N' => self.stack.push(Id(0)),
-            0x89 => self.stack.push(Id(1)),
-            0x88 => self.stack.push(Id(2)),
+            b'N' => self.stack.push(NONE),
+            0x89 => self.stack.push(FALSE),
+            0x88 => self.stack.push(TRUE),
             b'I' => self.number_line(offset, false)?,
             b'L' => self.number_line(offset, true)?,
             b'J' => {
@@ -693,7 +405,7 @@ impl Machine<'_> {
             }
             b'F' => {
                 let line = self.line()?;
-                let number = std::str::from_utf8(&line).ok().and_then(|text| text.trim().parse().ok());
+                let number = number(&line).replace('_', "").parse().ok();
                 self.push(offset, Value::Float(number.ok_or(Stop::Fault("a number that is none"))?));
             }
             b'G' => {
@@ -726,9 +438,9 @@ impl Machine<'_> {
                 let start = self.reader.offset();
                 let line = self.line()?;
                 let text = unescape_unicode(&line).ok_or(Stop::Fault("text with a broken escape"))?;
-                let text = match self.hold(&text) {
+                let text = match self.trace.hold(&text) {
                     Some(held) => held,
-                    None => Str::Long(self.place(Span { start, len: line.len() as u64 })),
+                    None => Str::Long(self.trace.place(Span { start, len: line.len() as u64 })),
                 };
                 self.push(offset, Value::Text(text));
             }
@@ -742,7 +454,10 @@ impl Machine<'_> {
                 let place = self.skip(len)?;
                 self.push(offset, Value::Bytes(place));
             }
-            0x97 => self.push(offset, Value::Buffer),
+            0x97 => {
+                self.odd(offset, "data that must travel beside the pickle, which a file does not".into());
+                self.push(offset, Value::Buffer);
+            }
             0x98 => {
                 self.top()?;
             }
@@ -754,19 +469,19 @@ impl Machine<'_> {
             b')' => self.stack.push(EMPTY),
             b't' => {
                 let items = self.pop_items()?;
-                let id = self.tuple(offset, &items);
+                let id = self.trace.keep_tuple(offset, &items);
                 self.stack.push(id);
             }
             0x85..=0x87 => {
                 let count = usize::from(opcode - 0x84);
                 let at = self.stack.len().checked_sub(count).filter(|at| *at >= self.fence()).ok_or(UNDERFLOW)?;
                 let items = self.stack.split_off(at);
-                let id = self.tuple(offset, &items);
+                let id = self.trace.keep_tuple(offset, &items);
                 self.stack.push(id);
             }
             0x91 => {
                 let items = self.pop_items()?;
-                let id = self.tuple(offset, &items);
+                let id = self.trace.keep_tuple(offset, &items);
                 let set = match self.trace.value(id) {
                     Value::Tuple(items) => Value::FrozenSet(items),
                     other => other,
@@ -778,7 +493,7 @@ impl Machine<'_> {
                 if opcode == b'd' && items.len() % 2 == 1 {
                     return Err(Stop::Fault("an odd number of items for a dictionary"));
                 }
-                let id = self.node(offset, if opcode == b'l' { Value::List } else { Value::Dict });
+                let id = self.trace.keep(offset, if opcode == b'l' { Value::List } else { Value::Dict });
                 if !items.is_empty() && id != UNKNOWN {
                     self.trace.contents.insert(id, items);
                 }
@@ -799,10 +514,12 @@ impl Machine<'_> {
             }
             b'u' => {
                 let items = self.pop_items()?;
-                if items.len() % 2 == 1 {
+                // Python's own code sets the pairs one by one before it stumbles.
+                let (pairs, rest) = items.split_at(items.len() / 2 * 2);
+                self.put_items(offset, pairs, CallKind::SetItem, Value::Dict)?;
+                if !rest.is_empty() {
                     return Err(Stop::Fault("an odd number of items for a dictionary"));
                 }
-                self.put_items(offset, &items, CallKind::SetItem, Value::Dict)?;
             }
             0x90 => {
                 let items = self.pop_items()?;
@@ -839,13 +556,13 @@ impl Machine<'_> {
                 let name = self.name_line()?;
                 let items = self.pop_items()?;
                 let callee = self.import(offset, module, name, Via::Inst);
-                let arguments = self.tuple(offset, &items);
+                let arguments = self.trace.keep_tuple(offset, &items);
                 self.call(CallKind::Inst, callee, arguments, None, offset);
             }
             b'o' => {
                 let items = self.pop_items()?;
                 let Some((callee, items)) = items.split_first() else { return Err(UNDERFLOW) };
-                let arguments = self.tuple(offset, items);
+                let arguments = self.trace.keep_tuple(offset, items);
                 self.call(CallKind::Obj, *callee, arguments, None, offset);
             }
             b'R' | 0x81 => {
@@ -872,8 +589,8 @@ impl Machine<'_> {
             b'P' => {
                 let line = self.line()?;
                 let text = utf8(&line).ok_or(Stop::Fault("an identifier that is not text"))?;
-                let held = self.hold(&text).map_or(Value::Unknown, Value::Text);
-                let id = self.node(offset, held);
+                let held = self.trace.hold(&text).map_or(Value::Unknown, Value::Text);
+                let id = self.trace.keep(offset, held);
                 self.ask(offset, id);
             }
             b'Q' => {
@@ -900,6 +617,10 @@ impl Machine<'_> {
                 let root = self.pop()?;
                 self.trace.opcodes += 1;
                 let Some(outer) = self.outer.pop() else {
+                    if !self.stack.is_empty() || !self.marks.is_empty() {
+                        let left = self.stack.len() + self.marks.len();
+                        self.odd(offset, format!("{left} values or marks are left over at the end"));
+                    }
                     self.trace.root = Some(root);
                     self.trace.end = self.reader.offset();
                     return Ok(true);
@@ -935,7 +656,7 @@ impl Machine<'_> {
     }
 
     fn ask(&mut self, offset: u64, id: Id) {
-        let id = self.node(offset, Value::Persistent(id));
+        let id = self.trace.keep(offset, Value::Persistent(id));
         self.trace.persistent.push(id);
         self.stack.push(id);
     }
@@ -944,7 +665,7 @@ impl Machine<'_> {
     /// (joblib/numpy_pickle.py, `NumpyArrayWrapper.read_array`).
     fn inline_array(&mut self, wrapper: Id, state: Id) -> Step<()> {
         let Some(callee) = self.trace.call(wrapper).map(|call| call.callee) else { return Ok(()) };
-        if !self.trace.is_global(callee, "joblib.numpy_pickle", "NumpyArrayWrapper") {
+        if self.loader == Loader::Plain || !self.trace.is_global(callee, "joblib.numpy_pickle", "NumpyArrayWrapper") {
             return Ok(());
         }
         let Some(layout) = super::inline_layout(&self.trace, state) else {
@@ -997,87 +718,4 @@ impl Machine<'_> {
         }
         self.trace.root = self.stack.first().copied();
     }
-}
-
-/// Text in UTF-8, lone surrogates (which Python's pickle lets pass) replaced.
-fn utf8(bytes: &[u8]) -> Option<Cow<'_, str>> {
-    let Err(error) = std::str::from_utf8(bytes) else { return Some(String::from_utf8_lossy(bytes)) };
-    let mut at = error.valid_up_to();
-    loop {
-        let surrogate =
-            matches!(bytes.get(at..at + 3), Some([0xed, 0xa0..=0xbf, third]) if (0x80..=0xbf).contains(third));
-        if !surrogate {
-            return None;
-        }
-        at += 3;
-        match std::str::from_utf8(bytes.get(at..)?) {
-            Ok(_) => return Some(Cow::Owned(String::from_utf8_lossy(bytes).into_owned())),
-            Err(error) => at += error.valid_up_to(),
-        }
-    }
-}
-
-/// The bytes of a Python string literal's inside.
-fn unescape(text: &[u8]) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.iter().copied().peekable();
-    while let Some(byte) = rest.next() {
-        if byte != b'\\' {
-            bytes.push(byte);
-            continue;
-        }
-        match rest.next()? {
-            b'\n' => {}
-            b'a' => bytes.push(7),
-            b'b' => bytes.push(8),
-            b't' => bytes.push(b'\t'),
-            b'n' => bytes.push(b'\n'),
-            b'v' => bytes.push(11),
-            b'f' => bytes.push(12),
-            b'r' => bytes.push(b'\r'),
-            quoted @ (b'\\' | b'\'' | b'"') => bytes.push(quoted),
-            b'x' => {
-                let mut digit = || char::from(rest.next()?).to_digit(16);
-                bytes.push(u8::try_from(digit()? * 16 + digit()?).ok()?);
-            }
-            first @ b'0'..=b'7' => {
-                let mut number = u32::from(first - b'0');
-                for _ in 0..2 {
-                    let Some(digit) = rest.next_if(|byte| matches!(byte, b'0'..=b'7')) else { break };
-                    number = number * 8 + u32::from(digit - b'0');
-                }
-                bytes.push(u8::try_from(number & 0xff).ok()?);
-            }
-            other => bytes.extend([b'\\', other]),
-        }
-    }
-    Some(bytes)
-}
-
-/// Text in Python's `raw-unicode-escape`: Latin-1 with `\uXXXX` and `\UXXXXXXXX`.
-fn unescape_unicode(line: &[u8]) -> Option<String> {
-    let mut text = String::with_capacity(line.len());
-    let mut at = 0;
-    while let Some(byte) = line.get(at) {
-        let digits = match (byte, line.get(at + 1)) {
-            (b'\\', Some(b'u')) => 4,
-            (b'\\', Some(b'U')) => 8,
-            _ => 0,
-        };
-        if digits == 0 {
-            text.push(char::from(*byte));
-            // A doubled backslash keeps what follows from being an escape.
-            if byte == &b'\\' && line.get(at + 1) == Some(&b'\\') {
-                text.push('\\');
-                at += 1;
-            }
-            at += 1;
-            continue;
-        }
-        let code = std::str::from_utf8(line.get(at + 2..at + 2 + digits)?).ok()?;
-        let code = u32::from_str_radix(code, 16).ok()?;
-        text.push(char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER));
-        at += 2 + digits;
-    }
-    Some(text)
 }

@@ -4,11 +4,14 @@
 //! pickles and joblib's, and lists what they import, and the numpy arrays within them.
 
 mod machine;
+mod text;
+mod trace;
 mod walk;
 
 use std::collections::HashSet;
 
-pub use machine::{Call, CallKind, Fault, Global, Id, InlineArray, Items, Str, Trace, Value, Via, run};
+pub use machine::{Loader, run, run_next};
+pub use trace::{Call, CallKind, Fault, Global, Id, InlineArray, Items, Str, Trace, Value, Via};
 pub use walk::{Visit, entries, is_mapping, walk};
 
 use super::npy::Element;
@@ -56,8 +59,9 @@ static CUT: Rule = Rule {
 };
 static ODD: Rule = Rule {
     name: "pickle-odd",
-    severity: Severity::Warning,
-    why: "The pickle has parts that Python's own pickler never writes, such as frames that promise more than there is.",
+    severity: Severity::Error,
+    why: "The pickle has parts that Python's own pickler never writes and over which loaders stumble, such as frames \
+          that promise more than there is, or values left over at its end.",
     help: "do not load the file unless you know what wrote it",
 };
 static MORE: Rule = Rule {
@@ -384,6 +388,16 @@ pub fn report_faults(trace: &Trace, member: Option<&str>, findings: &mut Finding
     }
 }
 
+/// The finding that another pickle begins at `at`, the `number`th.
+pub fn another_stream(number: usize, at: u64) -> Finding {
+    Finding::new(&MORE, format!("pickle {number} begins here")).at(at)
+}
+
+/// The finding that `bytes` follow from `at` which are no pickle.
+pub fn trailing(bytes: u64, at: u64) -> Finding {
+    Finding::new(&TRAILING, format!("{bytes} bytes follow the pickle")).at(at)
+}
+
 /// The distinct imports of a trace in the order in which they come.
 pub fn distinct_globals(trace: &Trace) -> Vec<String> {
     let mut seen = HashSet::new();
@@ -422,11 +436,10 @@ fn read(format: &'static Format, source: &Source) -> Result<Container> {
         let first = source.read_up_to(at, 4096)?;
         if streams > 0 {
             if !looks_like_pickle(&first, len - at) {
-                let message = format!("{} bytes follow the pickle", len - at);
-                findings.push(Finding::new(&TRAILING, message).at(at));
+                findings.push(trailing(len - at, at));
                 break;
             }
-            findings.push(Finding::new(&MORE, format!("pickle {} begins here", streams + 1)).at(at));
+            findings.push(another_stream(streams + 1, at));
         }
         let trace = run(source, at)?;
         streams += 1;

@@ -1,0 +1,173 @@
+//! Which arguments harmless functions may take.
+//!
+//! Each [`Check`] of the policy is a function that makes plain values of plain values, but more of others: `getattr`
+//! finds the members of enumerations, and anything else.
+
+use super::judge::Judge;
+use super::policy::{Check, Name, Standing};
+use crate::container::pickle::{Id, Value};
+
+/// Why arguments are refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// No pickler gives these; what they do is not known.
+    Odd(&'static str),
+    /// They lead to something dangerous.
+    Dangerous(&'static str),
+}
+
+/// Codecs by which Python 2's pickles carry bytes; others decompress or decode what is hidden.
+const CODECS: [&str; 8] = ["latin1", "latin-1", "iso-8859-1", "ascii", "utf-8", "utf8", "utf_8", "latin_1"];
+/// Bytes that a call may reserve.
+const MAX_RESERVED: i64 = 1 << 28;
+
+impl Judge<'_> {
+    /// Whether a check lets arguments pass.
+    pub(super) fn allows(&mut self, check: Check, arguments: &[Id]) -> Result<(), Refusal> {
+        let odd = |fine: bool, why| if fine { Ok(()) } else { Err(Refusal::Odd(why)) };
+        match (check, arguments) {
+            (Check::Attribute, [owner, name]) => self.attribute(*owner, *name),
+            (Check::Bytes, _) => {
+                let large = arguments.iter().any(|id| self.trace.int(*id).is_some_and(|bytes| bytes > MAX_RESERVED));
+                odd(!large, "it reserves much memory")
+            }
+            (Check::Class, [class, ..]) => self.class(*class, false),
+            (Check::Constructor, [class, ..]) => self.class(*class, true),
+            (Check::Codec, [text]) => odd(self.is_plain(*text), "it encodes something else than text"),
+            (Check::Codec, [text, codec]) => {
+                let known =
+                    self.trace.text(*codec).is_some_and(|codec| CODECS.contains(&codec.to_lowercase().as_str()));
+                odd(known && self.is_plain(*text), "that is not how pickles carry bytes")
+            }
+            (Check::Dtype, [of, ..]) => match self.import(*of) {
+                None | Some((_, Standing::Harmless)) => Ok(()),
+                Some(_) => Err(Refusal::Odd("the type is none of numpy's")),
+            },
+            (Check::Factory, []) => Ok(()),
+            (Check::Factory, [factory, ..]) => match self.import(*factory) {
+                Some((_, Standing::Harmless | Standing::Known { .. })) => Ok(()),
+                Some((_, Standing::Dangerous)) => Err(Refusal::Dangerous("a missing key calls it")),
+                _ if self.trace.value(*factory) == Value::None || self.is_vouched(*factory) => Ok(()),
+                _ => Err(Refusal::Odd("a missing key calls it")),
+            },
+            (Check::Nested, [bytes]) => match self.trace.value(*bytes) {
+                Value::Bytes(place) => {
+                    self.out.nested.extend(self.trace.span(place));
+                    Ok(())
+                }
+                _ => Err(Refusal::Odd("it loads something that is not in the file as it is")),
+            },
+            (Check::One, [_]) => Ok(()),
+            (Check::Partial, [function, ..]) => self.partial(*function),
+            (Check::Plain, _) => {
+                odd(arguments.iter().all(|id| self.is_plain(*id)), "the arguments are no plain values")
+            }
+            (Check::Random, _) => {
+                let own = |name: &Name| name.path.starts_with("numpy.random.");
+                let fine = arguments.iter().all(|id| match self.import(*id) {
+                    Some((name, _)) => own(name),
+                    None => true,
+                });
+                odd(fine, "it calls what is given to it")
+            }
+            (Check::Rebuild, [function, kind, ..]) => match (self.import(*function), self.import(*kind)) {
+                (Some((name, Standing::Harmless)), Some((_, standing))) if name.last().starts_with("_rebuild_") => {
+                    odd(matches!(standing, Standing::Harmless | Standing::Known { .. }), "the class is unknown")
+                }
+                (Some((_, Standing::Dangerous)), _) => Err(Refusal::Dangerous("it calls what is given to it")),
+                _ => Err(Refusal::Odd("it calls what is given to it")),
+            },
+            (Check::Reconstructor, [class, base, ..]) => match self.import(*base) {
+                Some((_, Standing::Harmless)) => self.class(*class, false),
+                _ => Err(Refusal::Odd("its base is no plain class")),
+            },
+            (Check::Typing, [owner, _]) => match self.import(*owner) {
+                Some((name, Standing::Harmless)) if name.path.starts_with("typing.") => Ok(()),
+                Some((name, Standing::Harmless)) if name.path.starts_with("builtins.") => Ok(()),
+                Some((_, Standing::Dangerous)) => Err(Refusal::Dangerous("it takes something out of a module")),
+                _ => Err(Refusal::Odd("it takes something out of an object")),
+            },
+            (Check::Ufunc, [module, name]) => {
+                let (module, name) = (self.trace.text(*module), self.trace.text(*name));
+                let (Some(module), Some(name)) = (module, name) else {
+                    return Err(Refusal::Dangerous("it imports what is computed"));
+                };
+                let numeric = matches!(module, "numpy" | "numpy.core" | "scipy.special" | "scipy.special._ufuncs");
+                let path = Name { path: format!("{module}.{name}"), own: 1 };
+                if numeric && !name.starts_with('_') && self.standing(&path) != Standing::Dangerous {
+                    return Ok(());
+                }
+                Err(Refusal::Dangerous("it imports any name of any module"))
+            }
+            _ => Err(Refusal::Odd("no pickler gives it these arguments")),
+        }
+    }
+
+    /// `getattr`: members of enumerations, and methods of objects that are vouched for, to refer to.
+    fn attribute(&self, owner: Id, name: Id) -> Result<(), Refusal> {
+        let Some(attribute) = self.trace.text(name) else {
+            return Err(Refusal::Dangerous("the attribute's name is computed"));
+        };
+        if attribute.starts_with("__") || attribute.contains('.') {
+            return Err(Refusal::Dangerous("it reaches for what Python keeps behind the scenes"));
+        }
+        let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let constant = attribute.starts_with(|c: char| c.is_ascii_uppercase()) && attribute.chars().all(word);
+        let constant = constant && !attribute.contains(|c: char| c.is_ascii_lowercase());
+        let Some((class, standing)) = self.import(owner) else {
+            if self.is_vouched(owner) && !attribute.starts_with('_') {
+                return Ok(());
+            }
+            return Err(Refusal::Odd("it reaches into something unknown"));
+        };
+        let is_class = class.last().trim_start_matches('_').starts_with(char::is_uppercase);
+        let whole = self.standing(&class.attribute(attribute));
+        match standing {
+            _ if whole == Standing::Harmless => Ok(()),
+            Standing::Dangerous | Standing::Standard => Err(Refusal::Dangerous("it reaches into a module")),
+            _ if whole == Standing::Dangerous => Err(Refusal::Dangerous("it leads to a dangerous function")),
+            _ if is_class && constant => Ok(()),
+            Standing::Harmless | Standing::Known { .. } if is_class && !attribute.starts_with('_') => Ok(()),
+            _ => Err(Refusal::Odd("it reaches into something that is no enumeration")),
+        }
+    }
+
+    /// A class of which an object is made; `constructed` where its constructor runs.
+    fn class(&self, class: Id, constructed: bool) -> Result<(), Refusal> {
+        match self.import(class) {
+            Some((_, Standing::Harmless | Standing::Known { callable: true })) => Ok(()),
+            Some((_, Standing::Known { .. })) if !constructed => Ok(()),
+            // That it is imported is a finding of its own.
+            Some((_, Standing::Unknown { verb: false })) if !constructed => Ok(()),
+            Some((_, Standing::Dangerous | Standing::Standard)) => {
+                Err(Refusal::Dangerous("it makes an object of a dangerous class"))
+            }
+            _ => Err(Refusal::Odd("it makes an object of an unknown class")),
+        }
+    }
+
+    /// `functools.partial`, which somebody may call later.
+    fn partial(&self, function: Id) -> Result<(), Refusal> {
+        match self.import(function) {
+            Some((_, Standing::Harmless | Standing::Known { .. } | Standing::Reference)) => Ok(()),
+            Some((_, Standing::Dangerous | Standing::Standard)) => Err(Refusal::Dangerous("it wraps a function")),
+            _ => Err(Refusal::Odd("it wraps a function that nobody vouches for")),
+        }
+    }
+
+    /// The state of a `functools.partial`: function, arguments, keywords, attributes.
+    pub(super) fn partial_state(&self, state: Id) -> Result<(), Refusal> {
+        match self.trace.contents(state) {
+            [function, ..] if matches!(self.trace.value(state), Value::Tuple(_)) => self.partial(*function),
+            _ => Err(Refusal::Odd("it wraps a function that nobody vouches for")),
+        }
+    }
+
+    /// Whether a value is data and nothing else, as far as its outermost part goes.
+    fn is_plain(&self, id: Id) -> bool {
+        !matches!(
+            self.trace.value(id),
+            Value::Global(_) | Value::Call(_) | Value::Persistent(_) | Value::Buffer | Value::Unknown
+        )
+    }
+}
