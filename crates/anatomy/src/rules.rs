@@ -24,7 +24,6 @@ pub static ALL: &[&[&Rule]] = &[
     container::torch::RULES,
     container::npy::RULES,
     crate::scan::walk::RULES,
-    crate::scan::name::RULES,
     crate::scan::pickle::RULES,
     crate::scan::judge::RULES,
 ];

@@ -214,15 +214,18 @@ const MODEL_EXTENSIONS: &[&str] = &[
     "llamafile",
 ];
 
+/// The finding that a file's name promises a model, where it does; but it holds `what`.
+pub(crate) fn posing(name: &str, what: &str) -> Option<Finding> {
+    let extension = extension(name).filter(|extension| MODEL_EXTENSIONS.contains(&extension.as_str()))?;
+    let message = format!("the name ends in .{extension}, but the file holds no model; it holds {what}");
+    Some(Finding::new(&NOT_A_MODEL, message).at(0))
+}
+
 /// Reports a file whose name promises a model, but which holds `what`.
 pub(super) fn note_posing(container: &mut Container, source: &Source, what: &str) {
-    let promise = extension(source.name()).filter(|extension| MODEL_EXTENSIONS.contains(&extension.as_str()));
-    match promise {
-        Some(extension) => {
-            let message = format!("the name ends in .{extension}, but the file holds no model; it holds {what}");
-            container.findings.push(Finding::new(&NOT_A_MODEL, message).at(0));
-        }
-        None if container.format.id == UNKNOWN.id => {
+    match posing(source.name(), what) {
+        Some(finding) => container.findings.push(finding),
+        None if container.format.id == UNKNOWN.id && !source.name().is_empty() => {
             container.findings.push(Finding::new(&NOT_KNOWN, what).at(0));
         }
         None => {}

@@ -9,7 +9,7 @@ mod arguments;
 mod explain;
 pub(crate) mod judge;
 mod leftover;
-pub(crate) mod name;
+mod name;
 pub(crate) mod pickle;
 mod policy;
 mod verdict;

@@ -53,8 +53,6 @@ pub(super) struct Piece {
     pub source: Source,
     /// Where they lie within the file: names of members, one within the other, `!` between them.
     pub member: Option<String>,
-    /// The last of these names, or the file's path.
-    pub name: String,
     /// How many archives or packed streams lie around them.
     pub depth: usize,
     /// What is added to offsets in `source` for those in the file or member.
@@ -67,8 +65,7 @@ pub(super) struct Piece {
 impl Piece {
     /// A whole file.
     pub(super) fn file(source: Source) -> Self {
-        let name = source.name().to_string();
-        Piece { source, member: None, name, depth: 0, base: 0, hidden: false }
+        Piece { source, member: None, depth: 0, base: 0, hidden: false }
     }
 
     /// A member or decoded stream within this piece.
@@ -77,16 +74,15 @@ impl Piece {
             Some(outer) => format!("{outer}!{name}"),
             None => name.to_string(),
         };
-        let name = name.to_string();
-        Piece { source, member: Some(member), name, depth: self.depth + 1, base: 0, hidden: false }
+        // Only the file itself has a name that promises something.
+        Piece { source: source.named(""), member: Some(member), depth: self.depth + 1, base: 0, hidden: false }
     }
 
     /// A run of bytes of this piece that nothing explains.
     pub(super) fn part(&self, start: u64, len: u64) -> Self {
-        let source = self.source.section(start, len);
+        let source = self.source.section(start, len).named("");
         let base = self.base + start;
-        let (member, name) = (self.member.clone(), String::new());
-        Piece { source, member, name, depth: self.depth + 1, base, hidden: true }
+        Piece { source, member: self.member.clone(), depth: self.depth + 1, base, hidden: true }
     }
 }
 

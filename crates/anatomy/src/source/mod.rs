@@ -102,6 +102,12 @@ impl Source {
         Source { name: self.name.clone(), bytes: Arc::new(Section { whole: self.bytes.clone(), start, len }), len }
     }
 
+    /// The same bytes under another name.
+    #[must_use]
+    pub fn named(&self, name: impl Into<Arc<str>>) -> Self {
+        Source { name: name.into(), ..self.clone() }
+    }
+
     /// Path or other name, for messages.
     pub fn name(&self) -> &str {
         &self.name
