@@ -12,6 +12,7 @@ pub mod bytes;
 pub mod cache;
 pub mod check;
 pub mod container;
+pub mod decode;
 pub mod dtype;
 pub mod error;
 pub mod explain;

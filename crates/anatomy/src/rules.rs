@@ -20,6 +20,7 @@ pub static ALL: &[&[&Rule]] = &[
     container::text::RULES,
     container::zip::RULES,
     container::tar::RULES,
+    container::seven_zip::RULES,
     container::pickle::RULES,
     container::torch::RULES,
     container::npy::RULES,

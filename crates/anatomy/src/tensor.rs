@@ -3,7 +3,7 @@
 use crate::dtype::DType;
 
 /// Where bytes lie in a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Span {
     /// First byte.
     pub start: u64,

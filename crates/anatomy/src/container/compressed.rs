@@ -1,6 +1,7 @@
-//! Compressed files and archives that are not looked into: gzip, zstd, xz, bzip2, 7z.
+//! Compressed files: identified here, and opened where something looks into them ([`crate::decode`]).
 
 use super::{Container, Facts, Format, identified};
+use crate::decode::{self, Method};
 use crate::error::Result;
 use crate::probe::{Head, Match, score};
 use crate::source::Source;
@@ -71,21 +72,46 @@ pub static BZIP2: Format = Format {
     open: |source| only_magic(&BZIP2, source, 4),
 };
 
-/// 7-Zip.
-pub static SEVEN_ZIP: Format = Format {
-    id: "7z",
-    name: "7-Zip archive",
-    extensions: &["7z"],
+/// LZ4's frames.
+pub static LZ4: Format = Format {
+    id: "lz4",
+    name: "LZ4",
+    extensions: &["lz4"],
     use_and_risk: USE_AND_RISK,
-    probe: |head| magic(head, b"7z\xbc\xaf\x27\x1c", "7z"),
-    open: |source| {
-        let facts = match source.read_up_to(6, 2)?.as_slice() {
-            [major, minor] => vec![("version", format!("{major}.{minor}"))],
-            _ => Facts::new(),
-        };
-        Ok(identified(&SEVEN_ZIP, source, 6, 26, facts))
+    probe: |head| {
+        let magic = head.array::<4>(0)?;
+        (Method::of(&magic) == Some(Method::Lz4)).then_some(())?;
+        self::magic(head, &magic, "LZ4")
     },
+    open: |source| only_magic(&LZ4, source, 4),
 };
+
+/// A zlib stream by itself, RFC 1950.
+pub static ZLIB: Format = Format {
+    id: "zlib",
+    name: "zlib",
+    extensions: &["zlib", "z"],
+    use_and_risk: USE_AND_RISK,
+    probe: |head| weak(head, Method::Zlib),
+    open: |source| only_magic(&ZLIB, source, 2),
+};
+
+/// The older LZMA file.
+pub static LZMA: Format = Format {
+    id: "lzma",
+    name: "LZMA",
+    extensions: &["lzma"],
+    use_and_risk: USE_AND_RISK,
+    probe: |head| weak(head, Method::Lzma),
+    open: |source| only_magic(&LZMA, source, 13),
+};
+
+/// Formats whose first bytes many others could have: what follows must unpack.
+fn weak(head: &Head, method: Method) -> Option<Match> {
+    (Method::of(&head.first) == Some(method) && decode::unpacks(head.source, method).ok()?).then_some(())?;
+    let name = method.name();
+    Match::new(score::PLAUSIBLE, format!("the first bytes are a header of {name}, and what follows unpacks"))
+}
 
 fn magic(head: &Head, magic: &[u8], name: &str) -> Option<Match> {
     let bytes: Vec<String> = magic.iter().map(|byte| format!("{byte:02x}")).collect();

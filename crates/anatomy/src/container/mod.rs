@@ -20,6 +20,7 @@ pub mod pickle;
 pub(crate) mod protobuf;
 pub mod safetensors;
 pub mod sentencepiece;
+pub mod seven_zip;
 pub mod tar;
 pub mod tensorflow;
 pub mod text;

@@ -476,11 +476,16 @@ fn read_whole(source: &Source, end: End) -> Result<Archive> {
     Ok(archive)
 }
 
+/// Whether a member's name leads out of the folder into which its archive is unpacked, on any system.
+pub(crate) fn escapes(name: &str) -> bool {
+    name.starts_with(['/', '\\'])
+        || name.get(1..).is_some_and(|rest| rest.starts_with(':'))
+        || name.split(['/', '\\']).any(|part| part == "..")
+        || name.contains('\0')
+}
+
 fn check_name(name: &str, entry: &Entry, findings: &mut Findings) {
-    let escapes = name.starts_with(['/', '\\'])
-        || name.get(1..3).is_some_and(|drive| drive.starts_with(':'))
-        || name.split(['/', '\\']).any(|part| part == "..");
-    if escapes || entry.link || name.contains('\0') {
+    if escapes(name) || entry.link {
         let what = if entry.link { "is a symbolic link" } else { "leads out of its folder" };
         findings.push(Finding::new(&NAME_UNSAFE, format!("member {name:?} {what}")).at(entry.at).member(name));
     }
