@@ -27,4 +27,7 @@ pub static ALL: &[&[&Rule]] = &[
     crate::scan::walk::RULES,
     crate::scan::pickle::RULES,
     crate::scan::judge::RULES,
+    crate::scan::archive::RULES,
+    crate::scan::packed::RULES,
+    crate::scan::hidden::RULES,
 ];

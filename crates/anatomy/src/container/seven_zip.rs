@@ -42,7 +42,7 @@ static METHOD: Rule = Rule {
     why: "Members are packed in a way that is not read here (encryption, PPMd, BCJ2), so nobody looked into them.",
     help: "unpack the archive in a safe place, and scan what comes out",
 };
-static NAME_UNSAFE: Rule = Rule {
+pub(crate) static NAME_UNSAFE: Rule = Rule {
     name: "7z-unsafe-name",
     severity: Severity::Error,
     why: "A member's name leads out of the folder into which the archive is unpacked, or is a link, so unpacking can \
@@ -234,6 +234,11 @@ pub fn unpack(source: &Source, folder: &Folder, room: u64) -> Result<Decoded> {
     Ok(Decoded { used: folder.packed.len, bytes, fault })
 }
 
+/// The finding for a folder that does not unpack.
+pub(crate) fn broken(folder: &Folder, words: &str) -> Finding {
+    Finding::new(&CONTENT_BROKEN, format!("members do not unpack: {words}")).at(folder.packed.start)
+}
+
 /// The CRC-32 that 7z uses.
 pub fn crc(bytes: &[u8]) -> u32 {
     let mut sum = flate2::Crc::new();
@@ -268,7 +273,7 @@ fn read_directory(source: &Source, mut bytes: Vec<u8>, archive: &mut Archive) ->
                 if let Some(fault) = decoded.fault {
                     return Err(Error::malformed(format!(
                         "the packed directory cannot be unpacked: {}",
-                        words(&fault)
+                        fault.words()
                     )));
                 }
                 bytes = decoded.bytes;
@@ -277,15 +282,6 @@ fn read_directory(source: &Source, mut bytes: Vec<u8>, archive: &mut Archive) ->
         }
     }
     Err(Error::malformed("directories packed in each other without end"))
-}
-
-/// A fault in words.
-pub fn words(fault: &Fault) -> String {
-    match fault {
-        Fault::Cut => "the packed bytes end too early".to_string(),
-        Fault::Broken(words) => words.clone(),
-        Fault::Full => "more comes out than there is room for".to_string(),
-    }
 }
 
 struct Directory<'a>(Reader<'a>);

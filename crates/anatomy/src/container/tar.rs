@@ -2,6 +2,8 @@
 //!
 //! Source: POSIX.1-2001 (ustar, pax) and the GNU tar manual (long names, base-256 numbers).
 
+use std::collections::HashSet;
+
 use super::{Container, Format, zip};
 use crate::error::Result;
 use crate::finding::{Finding, Findings, Rule, Severity};
@@ -42,12 +44,24 @@ static HEADER: Rule = Rule {
     why: "A member's header has a wrong checksum or numbers that are none, so what follows cannot be known.",
     help: "get the file again",
 };
-static NAME_UNSAFE: Rule = Rule {
+pub(crate) static NAME_UNSAFE: Rule = Rule {
     name: "tar-unsafe-name",
     severity: Severity::Error,
-    why: "A member's name leads out of the folder into which the archive is unpacked, or is a link or device, so \
+    why: "A member's name, or what it links to, leads out of the folder into which the archive is unpacked, so \
           unpacking can overwrite other files.",
     help: "do not unpack the archive",
+};
+pub(crate) static SPECIAL: Rule = Rule {
+    name: "tar-special-file",
+    severity: Severity::Error,
+    why: "A member is a device or a pipe, as no model has: reading it may hang or reach hardware.",
+    help: "do not unpack the archive",
+};
+static DUPLICATE: Rule = Rule {
+    name: "tar-duplicate-member",
+    severity: Severity::Warning,
+    why: "A member's name stands twice. Programs that unpack keep the last, programs that search take either.",
+    help: "look at both, or get the file from its author again",
 };
 static TRAILING: Rule = Rule {
     name: "tar-trailing-data",
@@ -57,7 +71,7 @@ static TRAILING: Rule = Rule {
 };
 
 /// The rules of this reader.
-pub static RULES: &[&Rule] = &[&CUT, &HEADER, &NAME_UNSAFE, &TRAILING];
+pub static RULES: &[&Rule] = &[&CUT, &HEADER, &NAME_UNSAFE, &SPECIAL, &DUPLICATE, &TRAILING];
 
 /// Bytes of a block.
 const BLOCK: u64 = 512;
@@ -80,6 +94,8 @@ pub struct Member {
     pub data: Span,
     /// Type flag: `0` a file, `5` a folder, `1` and `2` links.
     pub kind: u8,
+    /// What it links to; empty for all else.
+    pub link: String,
 }
 
 /// An archive's structure.
@@ -125,7 +141,8 @@ fn read_some(source: &Source, most: usize) -> Result<Archive> {
     let mut archive = Archive::default();
     let mut at = 0;
     let mut start = 0;
-    let (mut long_name, mut long_size) = (None, None);
+    let mut long = Pax::default();
+    let mut names = HashSet::new();
     while archive.members.len() < most {
         let block = source.read_up_to(at, BLOCK)?;
         if block.len() < 512 {
@@ -147,19 +164,17 @@ fn read_some(source: &Source, most: usize) -> Result<Archive> {
         if matches!(kind, b'L' | b'K' | b'x' | b'g') {
             let extra = source.read_up_to(data, size.min(MAX_NAME))?;
             match kind {
-                b'L' => long_name = Some(text(&extra)),
-                b'x' => {
-                    let (name, own) = pax(&extra);
-                    long_name = name.or(long_name);
-                    long_size = own;
-                }
+                b'L' => long.name = Some(text(&extra)),
+                b'K' => long.link = Some(text(&extra)),
+                b'x' => long.read(&extra),
                 _ => {}
             }
             at = data.saturating_add(size.div_ceil(BLOCK).saturating_mul(BLOCK));
             continue;
         }
-        let size = long_size.take().unwrap_or(size);
-        let name = long_name.take().unwrap_or_else(|| {
+        let Pax { name, link, size: own_size } = std::mem::take(&mut long);
+        let size = own_size.unwrap_or(size);
+        let name = name.unwrap_or_else(|| {
             let name = text(block.get(..100).unwrap_or_default());
             let prefix = text(block.get(345..500).unwrap_or_default());
             let ustar = block.get(257..263) == Some(b"ustar\0");
@@ -167,18 +182,21 @@ fn read_some(source: &Source, most: usize) -> Result<Archive> {
         });
         // Only files have data; some writers give folders and links a size all the same.
         let size = if matches!(kind, b'1'..=b'6') { 0 } else { size };
-        let escapes = name.starts_with('/') || name.split('/').any(|part| part == "..");
-        if escapes || matches!(kind, b'1'..=b'4' | b'6') {
-            let what = if escapes { "leads out of its folder" } else { "is a link or a device" };
-            let message = format!("member {name:?} {what}");
-            archive.findings.push(Finding::new(&NAME_UNSAFE, message).at(at).member(&*name));
+        let link = match kind {
+            b'1' | b'2' => link.unwrap_or_else(|| text(block.get(157..257).unwrap_or_default())),
+            _ => String::new(),
+        };
+        archive.check_name(&name, kind, &link, at);
+        if kind != b'5' && !names.insert(name.clone()) {
+            let message = format!("the member name {name:?} stands more than once");
+            archive.findings.push(Finding::new(&DUPLICATE, message).at(at).member(&*name));
         }
         let data = Span { start: data, len: size };
         if data.end() > source.len() {
             let message = format!("member {name:?} ends at byte {}, but the file at {}", data.end(), source.len());
             archive.findings.push(Finding::new(&CUT, message).at(source.len()).member(&*name));
         }
-        archive.members.push(Member { name, header: Span { start, len: data.start - start }, data, kind });
+        archive.members.push(Member { name, header: Span { start, len: data.start - start }, data, kind, link });
         at = data.start.saturating_add(size.div_ceil(BLOCK).saturating_mul(BLOCK));
         start = at;
         if data.end() > source.len() {
@@ -188,28 +206,73 @@ fn read_some(source: &Source, most: usize) -> Result<Archive> {
     Ok(archive)
 }
 
-/// Name and size among pax records (`LENGTH KEY=VALUE\n`).
-fn pax(records: &[u8]) -> (Option<String>, Option<u64>) {
-    let (mut name, mut size) = (None, None);
-    let mut rest = records;
-    while let Some(space) = rest.iter().take(20).position(|byte| *byte == b' ') {
-        let length = rest.get(..space).and_then(|digits| std::str::from_utf8(digits).ok()?.parse::<usize>().ok());
-        let Some(record) = length.filter(|length| *length > space + 1).and_then(|length| rest.get(space + 1..length))
-        else {
-            break;
-        };
-        let record = String::from_utf8_lossy(record);
-        match record.trim_end_matches('\n').split_once('=') {
-            Some(("path", value)) => name = Some(value.to_string()),
-            Some(("size", value)) => size = value.parse().ok(),
-            _ => {}
+/// What stands before a header about the member that follows.
+#[derive(Default)]
+struct Pax {
+    name: Option<String>,
+    link: Option<String>,
+    size: Option<u64>,
+}
+
+impl Pax {
+    /// Reads pax records (`LENGTH KEY=VALUE\n`).
+    fn read(&mut self, records: &[u8]) {
+        let mut rest = records;
+        while let Some(space) = rest.iter().take(20).position(|byte| *byte == b' ') {
+            let length = rest.get(..space).and_then(|digits| std::str::from_utf8(digits).ok()?.parse::<usize>().ok());
+            let Some(record) =
+                length.filter(|length| *length > space + 1).and_then(|length| rest.get(space + 1..length))
+            else {
+                break;
+            };
+            let record = String::from_utf8_lossy(record);
+            match record.trim_end_matches('\n').split_once('=') {
+                Some(("path", value)) => self.name = Some(value.to_string()),
+                Some(("linkpath", value)) => self.link = Some(value.to_string()),
+                Some(("size", value)) => self.size = value.parse().ok(),
+                _ => {}
+            }
+            rest = length.and_then(|length| rest.get(length..)).unwrap_or_default();
         }
-        rest = length.and_then(|length| rest.get(length..)).unwrap_or_default();
     }
-    (name, size)
+}
+
+/// Whether a link in `folder` leads out of the archive.
+pub(crate) fn link_escapes(name: &str, target: &str, from_root: bool) -> bool {
+    if target.starts_with(['/', '\\']) || target.get(1..).is_some_and(|rest| rest.starts_with(':')) {
+        return true;
+    }
+    let folder = if from_root { "" } else { name.rsplit_once('/').map_or("", |(folder, _)| folder) };
+    let mut depth = 0u64;
+    for part in folder.split('/').chain(target.split(['/', '\\'])) {
+        match part {
+            "" | "." => {}
+            ".." => match depth.checked_sub(1) {
+                Some(up) => depth = up,
+                None => return true,
+            },
+            _ => depth += 1,
+        }
+    }
+    false
 }
 
 impl Archive {
+    fn check_name(&mut self, name: &str, kind: u8, link: &str, at: u64) {
+        let message = if zip::escapes(name) {
+            format!("member {name:?} leads out of its folder")
+        } else if link_escapes(name, link, kind == b'1') {
+            format!("member {name:?} is a link to {link:?}, out of its folder")
+        } else {
+            if matches!(kind, b'3' | b'4' | b'6') {
+                let message = format!("member {name:?} is a device or a pipe");
+                self.findings.push(Finding::new(&SPECIAL, message).at(at).member(name));
+            }
+            return;
+        };
+        self.findings.push(Finding::new(&NAME_UNSAFE, message).at(at).member(name));
+    }
+
     /// The member of this name, with or without `./` before it.
     pub fn member(&self, name: &str) -> Option<&Member> {
         self.members.iter().find(|member| member.name.trim_start_matches("./") == name)

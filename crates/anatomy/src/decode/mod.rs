@@ -48,6 +48,17 @@ pub enum Fault {
     Full,
 }
 
+impl Fault {
+    /// In words.
+    pub fn words(&self) -> &str {
+        match self {
+            Fault::Cut => "the packed bytes end too early",
+            Fault::Broken(words) => words,
+            Fault::Full => "more comes out than there is room for",
+        }
+    }
+}
+
 /// What came out.
 #[derive(Debug)]
 pub struct Decoded {

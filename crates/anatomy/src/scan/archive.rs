@@ -1,38 +1,89 @@
-//! Archives: every member is a piece, whatever its name.
+//! Archives: every member is a piece, whatever its name, and whatever two programs may make of it.
+//!
+//! Where the parts of an archive contradict each other, each reading is looked at: another loader may have it.
 
 use super::walk::{Opened, Piece, Scanner};
 use crate::container::zip::{self, Member};
-use crate::container::{tar, torch};
-use crate::error::{ErrorKind, Result};
-use crate::finding::Rule;
+use crate::container::{seven_zip, tar, torch};
+use crate::decode::{Decoded, Fault};
+use crate::error::Result;
+use crate::finding::{Finding, Rule, Severity};
 use crate::ledger::{Kind, Label};
 use crate::tensor::Span;
 
+static POLYGLOT: Rule = Rule {
+    name: "scan-polyglot",
+    severity: Severity::Error,
+    why: "The file is of one format by its first bytes and an archive by its last: two programs read two different \
+          things from it, which is how a harmless face hides another.",
+    help: "do not trust the file; get it from its author again",
+};
+static LINK: Rule = Rule {
+    name: "scan-archive-link",
+    severity: Severity::Error,
+    why: "A member of the archive is a symbolic link that leads out of its folder, so that unpacking or reading it \
+          reaches other files of the machine.",
+    help: "do not unpack the archive",
+};
+
+/// The rules of this family.
+pub(crate) static RULES: &[&Rule] = &[&POLYGLOT, &LINK];
 /// Rules whose findings are attacks.
-pub(super) static MALICIOUS: &[&Rule] = &[];
+pub(super) static MALICIOUS: &[&Rule] = &[&LINK, &zip::NAME_UNSAFE, &tar::NAME_UNSAFE, &seven_zip::NAME_UNSAFE];
 /// Rules whose findings nobody vouches for.
-pub(super) static SUSPICIOUS: &[&Rule] = &[];
+pub(super) static SUSPICIOUS: &[&Rule] = &[&POLYGLOT, &zip::BOMB, &zip::LINK, &tar::SPECIAL];
+
+/// Bytes of a link's target.
+const MAX_LINK: u64 = 4096;
 
 /// Looks into an archive.
 pub(super) fn look(scanner: &mut Scanner, piece: &Piece, opened: &Opened) -> Result<()> {
-    if matches!(opened.format.id, "tar" | "nemo" | "pytorch-tar") {
-        return look_tar(scanner, piece);
+    match opened.format.id {
+        "tar" | "pytorch-tar" => return look_tar(scanner, piece),
+        // A compressed one is looked into when it is unpacked.
+        "nemo" if !piece.source.read_up_to(0, 2)?.starts_with(&[0x1f, 0x8b]) => return look_tar(scanner, piece),
+        "7z" => return look_seven_zip(scanner, piece),
+        _ => {}
     }
-    let first = piece.source.read_up_to(0, 4)?;
-    match zip::list(&piece.source, &first)? {
-        Some(_) => look_zip(scanner, piece, opened),
-        None => Ok(()),
+    if zip::is_archive(&piece.source)? {
+        look_zip(scanner, piece, opened)?;
     }
+    Ok(())
 }
 
 fn look_zip(scanner: &mut Scanner, piece: &Piece, opened: &Opened) -> Result<()> {
     let archive = zip::read(&piece.source)?;
-    for member in &archive.members {
+    let is_zip = ["zip", "pytorch-zip", "torchscript", "npz", "keras-zip", "llamafile"].contains(&opened.format.id);
+    if !is_zip {
+        let message = format!("{} by its first bytes, and a zip archive by its last", opened.format.name);
+        scanner.report(piece, Finding::new(&POLYGLOT, message).at(archive.base));
+        for finding in archive.findings.finish() {
+            scanner.report(piece, finding);
+        }
+    } else if archive.base > 0 && opened.format.id != "llamafile" {
+        // What stands before the archive is what a program sees that reads from the first byte.
+        scanner.look(&piece.part(0, archive.base))?;
+    }
+    let mut seen = 0u64;
+    for member in archive.members.iter().chain(archive.others.iter().flat_map(|other| &other.members)) {
         if member.data.len == 0 || is_weights(opened, member.data) {
             continue;
         }
-        if let Some(inner) = unpack(scanner, piece, member)? {
-            scanner.look(&inner)?;
+        if member.link {
+            look_link(scanner, piece, member)?;
+        }
+        // Members that lie over each other are work without end for a few bytes.
+        seen = seen.saturating_add(member.data.len);
+        if seen > piece.source.len() {
+            scanner.spend(member.data.len);
+        }
+        if scanner.room() == 0 {
+            scanner.limit(piece, "members lie over each other so often that the rest is not looked at");
+            return Ok(());
+        }
+        let declared = (member.method, member.data.len);
+        for (method, len) in std::iter::once(declared).chain(member.local) {
+            look_member(scanner, piece, member, method, len)?;
         }
     }
     Ok(())
@@ -54,32 +105,95 @@ fn is_weights(opened: &Opened, span: Span) -> bool {
     })
 }
 
-/// A member's bytes, as far as the room allows.
-fn unpack(scanner: &mut Scanner, piece: &Piece, member: &Member) -> Result<Option<Piece>> {
-    match zip::read_member(&piece.source, member, scanner.room()) {
-        Ok(contents) => {
-            if member.method != zip::STORED {
-                scanner.spend(contents.source.len());
-            }
-            if let Some(fault) = contents.fault {
-                scanner.report(piece, fault);
-            }
-            Ok(Some(piece.inner(&member.name, contents.source)))
+/// Looks at a member's bytes as one of its headers has them.
+fn look_member(scanner: &mut Scanner, piece: &Piece, member: &Member, method: u16, len: u64) -> Result<()> {
+    let raw = piece.source.section(member.data.start, len);
+    let declared = method == member.method && len == member.data.len;
+    if declared {
+        // The reader's own checks: sizes, checksum, what follows the packed bytes.
+        if let Ok(contents) = zip::read_member(&piece.source, member, scanner.room().min(raw.len().max(1 << 20)))
+            && let Some(fault) = contents.fault
+        {
+            scanner.report(piece, fault);
         }
-        Err(error) if error.kind() == ErrorKind::Limit => {
-            scanner.limit(piece, error.message());
-            Ok(None)
-        }
-        Err(error) if error.kind() == ErrorKind::Unsupported => Ok(None),
-        Err(error) => Err(error),
     }
+    match zip::unpack(&raw, method, member.size, scanner.room())? {
+        Some(decoded) => look_decoded(scanner, piece, &member.name, decoded, &raw, declared),
+        // Stored, or packed in a way that is not read here: then what a program sees that ignores the method.
+        None => scanner.look(&piece.inner(&member.name, raw)).map(drop),
+    }
+}
+
+/// Looks at unpacked bytes, and at what stands behind the packed ones.
+fn look_decoded(
+    scanner: &mut Scanner,
+    piece: &Piece,
+    name: &str,
+    decoded: Decoded,
+    raw: &crate::source::Source,
+    declared: bool,
+) -> Result<()> {
+    let Decoded { bytes, used, fault } = decoded;
+    scanner.spend(bytes.len() as u64);
+    if fault == Some(Fault::Full) {
+        scanner.limit(piece, format!("member {name:?} unpacks to more than there is room for"));
+    }
+    let nothing = bytes.is_empty();
+    let inner = piece.inner(name, crate::source::Source::memory(name, bytes));
+    if !nothing {
+        scanner.look(&inner)?;
+    }
+    if declared && fault.is_none() && used < raw.len() {
+        scanner.look(&piece.inner(name, raw.section(used, raw.len() - used)))?;
+    }
+    if fault.is_some_and(|fault| fault != Fault::Full) && nothing {
+        // Not packed at all, whatever the method says.
+        scanner.look(&piece.inner(name, raw.clone()))?;
+    }
+    Ok(())
+}
+
+fn look_link(scanner: &mut Scanner, piece: &Piece, member: &Member) -> Result<()> {
+    let Ok(contents) = zip::read_first(&piece.source, member, MAX_LINK) else { return Ok(()) };
+    let target = String::from_utf8_lossy(&contents.read_up_to(0, MAX_LINK)?).into_owned();
+    if tar::link_escapes(&member.name, &target, false) {
+        let message = format!("member {:?} is a link to {target:?}", member.name);
+        scanner.report(piece, Finding::new(&LINK, message).member(&*member.name));
+    }
+    Ok(())
 }
 
 fn look_tar(scanner: &mut Scanner, piece: &Piece) -> Result<()> {
     let archive = tar::read(&piece.source)?;
-    for member in &archive.members {
+    for member in archive.members.iter().filter(|member| member.data.len > 0) {
         let source = piece.source.section(member.data.start, member.data.len);
         scanner.look(&piece.inner(&member.name, source))?;
+    }
+    Ok(())
+}
+
+fn look_seven_zip(scanner: &mut Scanner, piece: &Piece) -> Result<()> {
+    let archive = seven_zip::read(&piece.source)?;
+    for (index, folder) in archive.folders.iter().enumerate() {
+        let mut members =
+            archive.members.iter().filter(|member| member.place.is_some_and(|(at, _)| at == index)).peekable();
+        if members.peek().is_none() {
+            continue;
+        }
+        let decoded = seven_zip::unpack(&piece.source, folder, scanner.room())?;
+        scanner.spend(decoded.bytes.len() as u64);
+        match &decoded.fault {
+            Some(Fault::Full) => scanner.limit(piece, "members unpack to more than there is room for"),
+            Some(fault) => scanner.report(piece, seven_zip::broken(folder, fault.words())),
+            None => {}
+        }
+        for member in members {
+            let (bytes, fault) = member.contents(&decoded.bytes);
+            if let Some(fault) = fault.filter(|_| decoded.fault.is_none()) {
+                scanner.report(piece, fault);
+            }
+            scanner.look(&piece.inner(&member.name, crate::source::Source::memory(&*member.name, bytes)))?;
+        }
     }
     Ok(())
 }

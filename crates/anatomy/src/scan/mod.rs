@@ -7,9 +7,10 @@
 pub(crate) mod archive;
 mod arguments;
 mod explain;
+pub(crate) mod hidden;
 pub(crate) mod judge;
-mod leftover;
 mod name;
+pub(crate) mod packed;
 pub(crate) mod pickle;
 mod policy;
 mod verdict;

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{archive, judge, pickle, walk};
+use super::{archive, hidden, judge, packed, pickle, walk};
 use crate::finding::{Finding, Rule, Severity};
 
 /// Whether a file is safe to open; the worst last.
@@ -22,7 +22,14 @@ pub enum Verdict {
 /// Rules whose findings are attacks.
 static MALICIOUS: &[&[&Rule]] = &[judge::MALICIOUS, archive::MALICIOUS];
 /// Rules whose findings nobody vouches for.
-static SUSPICIOUS: &[&[&Rule]] = &[judge::SUSPICIOUS, pickle::SUSPICIOUS, archive::SUSPICIOUS, walk::SUSPICIOUS];
+static SUSPICIOUS: &[&[&Rule]] = &[
+    judge::SUSPICIOUS,
+    pickle::SUSPICIOUS,
+    archive::SUSPICIOUS,
+    packed::SUSPICIOUS,
+    hidden::SUSPICIOUS,
+    walk::SUSPICIOUS,
+];
 
 impl Verdict {
     /// Stable lower-case name.

@@ -4,7 +4,7 @@
 //! whatever its name: it is identified by its bytes and shown to all families. Bounds hold for the whole file, so
 //! that bombs end soon; where one is reached, a finding says that not everything was seen.
 
-use super::{Options, Program, archive, leftover, name, pickle};
+use super::{Options, Program, archive, hidden, name, packed, pickle};
 use crate::container::pickle as pickled;
 use crate::container::{Container, Format};
 use crate::error::{ErrorKind, Result};
@@ -35,7 +35,7 @@ pub(super) static SUSPICIOUS: &[&Rule] = &[&LIMIT];
 type Look = fn(&mut Scanner, &Piece, &Opened) -> Result<()>;
 
 /// All families, in the order in which they look.
-static LOOKS: &[Look] = &[name::look, pickle::look, archive::look, leftover::look];
+static LOOKS: &[Look] = &[name::look, pickle::look, archive::look, packed::look, hidden::look];
 
 /// How deep pieces may lie within each other.
 const MAX_DEPTH: usize = 8;
@@ -66,6 +66,14 @@ impl Piece {
     /// A whole file.
     pub(super) fn file(source: Source) -> Self {
         Piece { source, member: None, depth: 0, base: 0, hidden: false }
+    }
+
+    /// The last of the names that lead to it: its own as a member, or the file's path.
+    pub(super) fn name(&self) -> &str {
+        match &self.member {
+            Some(member) => member.rsplit('!').next().unwrap_or(member),
+            None => self.source.name(),
+        }
     }
 
     /// A member or decoded stream within this piece.

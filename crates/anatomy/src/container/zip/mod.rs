@@ -4,12 +4,18 @@
 //! other (the central directory at the end against the header before each member), and attackers use
 //! that. So both are read and compared; the directory decides, as it does in every loader of models.
 
+mod contents;
+mod end;
+
 use std::collections::{BTreeMap, HashSet};
-use std::io::Read;
+
+pub(crate) use contents::Cursor;
+pub use contents::{Contents, read_first, read_member, unpack};
+use end::{End, TAIL, find_end, other_ends};
 
 use super::{Container, Format};
 use crate::bytes::Reader;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::finding::{Finding, Findings, Rule, Severity};
 use crate::ledger::{Draft, Kind};
 use crate::probe::{Head, Match, score};
@@ -47,6 +53,13 @@ static HEADERS_DIFFER: Rule = Rule {
           the file can mean different things to a scanner and to a loader.",
     help: "do not trust the file; get it from its author again",
 };
+static SEVERAL: Rule = Rule {
+    name: "zip-directories-several",
+    severity: Severity::Error,
+    why: "More than one directory can be found in the archive, depending on how a program looks for it. So the file can \
+          mean different things to a scanner and to a loader.",
+    help: "do not trust the file; get it from its author again",
+};
 static MEMBER_OUTSIDE: Rule = Rule {
     name: "zip-member-outside",
     severity: Severity::Error,
@@ -66,11 +79,18 @@ static DUPLICATE: Rule = Rule {
     why: "A member's name stands twice (letter case aside). Some programs take the first, others the last.",
     help: "do not trust the file; get it from its author again",
 };
-static NAME_UNSAFE: Rule = Rule {
+pub(crate) static NAME_UNSAFE: Rule = Rule {
     name: "zip-unsafe-name",
     severity: Severity::Error,
-    why: "A member's name leads out of the folder into which the archive is unpacked, or is a link, so unpacking can \
-          overwrite other files.",
+    why: "A member's name leads out of the folder into which the archive is unpacked, so unpacking can overwrite other \
+          files.",
+    help: "do not unpack the archive",
+};
+pub(crate) static LINK: Rule = Rule {
+    name: "zip-link",
+    severity: Severity::Error,
+    why: "A member is a symbolic link, as no library writes models: unpacking it, or reading it once unpacked, may \
+          reach other files.",
     help: "do not unpack the archive",
 };
 static ENCRYPTED: Rule = Rule {
@@ -79,7 +99,7 @@ static ENCRYPTED: Rule = Rule {
     why: "A member is marked as encrypted. Scanners cannot look into it; some loaders ignore the mark and load it.",
     help: "do not trust the file: no library writes models so",
 };
-static BOMB: Rule = Rule {
+pub(crate) static BOMB: Rule = Rule {
     name: "zip-bomb",
     severity: Severity::Warning,
     why: "A member unpacks to hundreds of times its size, as no weights do: it may be there to fill memory.",
@@ -122,10 +142,12 @@ pub static RULES: &[&Rule] = &[
     &CUT,
     &DIRECTORY_BROKEN,
     &HEADERS_DIFFER,
+    &SEVERAL,
     &MEMBER_OUTSIDE,
     &OVERLAP,
     &DUPLICATE,
     &NAME_UNSAFE,
+    &LINK,
     &ENCRYPTED,
     &BOMB,
     &METHOD_UNKNOWN,
@@ -183,6 +205,10 @@ pub struct Member {
     pub data: Span,
     /// Record after the data that repeats its sizes; empty where there is none.
     pub descriptor: Span,
+    /// Method and packed size that its own header states, where those are others than the directory's.
+    pub local: Option<(u16, u64)>,
+    /// Whether it is a symbolic link; its bytes are then where it leads.
+    pub link: bool,
 }
 
 impl Member {
@@ -202,6 +228,10 @@ pub struct Archive {
     pub findings: Findings,
     /// Whether the directory is missing and the members were found one by one.
     pub cut: bool,
+    /// The same file read through another directory that a program might find.
+    pub others: Vec<Archive>,
+    /// Bytes before the archive.
+    pub base: u64,
     /// Directory and end records, with their names.
     records: Vec<(Span, &'static str)>,
 }
@@ -219,19 +249,6 @@ struct Entry {
     at: u64,
 }
 
-/// Where the directory is.
-struct End {
-    directory: Span,
-    /// Members that the end record declares.
-    count: u64,
-    /// Bytes before the archive, which its own offsets do not count.
-    base: u64,
-    records: Vec<(Span, &'static str)>,
-    /// First byte after the end record and its comment.
-    end: u64,
-    comment: u64,
-}
-
 fn number<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     bytes.get(at..).and_then(|rest| rest.first_chunk()).copied().unwrap_or([0; N])
 }
@@ -246,56 +263,6 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(number(bytes, at))
-}
-
-/// Finds the end record; `most` bytes at the end of the source are searched for it.
-fn find_end(source: &Source, most: u64) -> Result<Option<End>> {
-    let start = source.len().saturating_sub(most);
-    let tail = source.read(start..source.len())?;
-    let mut fallback = None;
-    // Backwards, as loaders do. A record whose directory fits wins over one that is only a signature.
-    for at in (0..tail.len().saturating_sub(21)).rev() {
-        let Some(record) = tail.get(at..).filter(|rest| rest.starts_with(&END)) else { continue };
-        let end = read_end(source, start + at as u64, record)?;
-        let fits = end.directory.end() <= start + at as u64
-            && (end.count == 0 || source.read_up_to(end.directory.start, 4)?.starts_with(&CENTRAL));
-        if fits {
-            return Ok(Some(end));
-        }
-        fallback.get_or_insert(end);
-    }
-    Ok(fallback)
-}
-
-fn read_end(source: &Source, at: u64, record: &[u8]) -> Result<End> {
-    let mut count = u64::from(u16_at(record, 10));
-    let mut size = u64::from(u32_at(record, 12));
-    let mut offset = u64::from(u32_at(record, 16));
-    let comment = u64::from(u16_at(record, 20)).min(source.len() - at - 22);
-    let mut records = vec![(Span { start: at, len: 22 + comment }, "zip: end of the directory")];
-    let mut before = at;
-    let locator = at.checked_sub(20).map(|start| source.read(start..at)).transpose()?.unwrap_or_default();
-    if locator.starts_with(&LOCATOR64) {
-        // Bytes before the archive shift the record, so look right before the locator too.
-        let places = [u64_at(&locator, 8), at.saturating_sub(76)];
-        for place in places {
-            let wide = source.read_up_to(place, 56)?;
-            if wide.starts_with(&END64) && wide.len() == 56 && place < at {
-                count = u64_at(&wide, 32);
-                size = u64_at(&wide, 40);
-                offset = u64_at(&wide, 48);
-                before = place;
-                let len = u64_at(&wide, 4).saturating_add(12).min(at - 20 - place.min(at - 20));
-                records.push((Span { start: place, len }, "zip64: end of the directory"));
-                records.push((Span { start: at - 20, len: 20 }, "zip64: place of the end record"));
-                break;
-            }
-        }
-    }
-    // The directory ends where its end record begins; what its offset lacks stands before the archive.
-    let base = before.checked_sub(size).and_then(|start| start.checked_sub(offset)).unwrap_or(0);
-    let directory = Span { start: offset.saturating_add(base), len: size };
-    Ok(End { directory, count, base, records, end: at + 22 + comment, comment })
 }
 
 /// Calls `each` for every record of the directory; returns whether all of it could be read.
@@ -418,14 +385,33 @@ fn read_descriptor(source: &Source, at: u64, crc: u32, packed: u64, size: u64) -
 
 /// Reads an archive's structure, never its members' contents.
 pub fn read(source: &Source) -> Result<Archive> {
-    match find_end(source, 22 + 65_535)? {
-        Some(end) => read_whole(source, end),
-        None => recover(source, &mut |_| None),
+    let Some(end) = find_end(source, TAIL)? else { return recover(source, &mut |_| None) };
+    let others = other_ends(source, &end)?;
+    let decoy = end.decoy.then_some(end.end);
+    let mut archive = read_whole(source, end)?;
+    if let Some(at) = decoy {
+        let message = "bytes after the end record look like another one, which some programs take instead";
+        archive.findings.push(Finding::new(&DIRECTORY_BROKEN, message).at(at));
     }
+    for other in others {
+        // The directory of an archive within the archive is a member's own affair.
+        let inside = |member: &Member| member.data.start <= other.at && other.at < member.data.end();
+        if archive.members.iter().any(inside) {
+            continue;
+        }
+        let at = other.directory.start;
+        let other = read_whole(source, other)?;
+        if !other.members.is_empty() {
+            let message = format!("another directory, of {} members, stands at byte {at}", other.members.len());
+            archive.findings.push(Finding::new(&SEVERAL, message).at(at));
+            archive.others.push(other);
+        }
+    }
+    Ok(archive)
 }
 
 fn read_whole(source: &Source, end: End) -> Result<Archive> {
-    let mut archive = Archive { records: end.records, ..Archive::default() };
+    let mut archive = Archive { records: end.records, base: end.base, ..Archive::default() };
     let mut entries = Vec::new();
     let complete = walk_directory(source, end.directory, |entry| entries.push(entry));
     if entries.is_empty() && end.count > 0 {
@@ -485,15 +471,18 @@ pub(crate) fn escapes(name: &str) -> bool {
 }
 
 fn check_name(name: &str, entry: &Entry, findings: &mut Findings) {
-    if escapes(name) || entry.link {
-        let what = if entry.link { "is a symbolic link" } else { "leads out of its folder" };
-        findings.push(Finding::new(&NAME_UNSAFE, format!("member {name:?} {what}")).at(entry.at).member(name));
+    if escapes(name) {
+        let message = format!("member {name:?} leads out of its folder");
+        findings.push(Finding::new(&NAME_UNSAFE, message).at(entry.at).member(name));
+    }
+    if entry.link {
+        findings.push(Finding::new(&LINK, format!("member {name:?} is a symbolic link")).at(entry.at).member(name));
     }
     if entry.flags & FLAGS_OPAQUE != 0 {
         let message = format!("member {name:?} is marked as encrypted or patched (flags {:#06x})", entry.flags);
         findings.push(Finding::new(&ENCRYPTED, message).at(entry.at).member(name));
     }
-    if entry.method != STORED && entry.size > BOMB_SIZE && entry.size / entry.packed.max(1) > BOMB_RATIO {
+    if entry.size > BOMB_SIZE && entry.size / entry.packed.max(1) > BOMB_RATIO {
         let message = format!("member {name:?} unpacks from {} to {} bytes", entry.packed, entry.size);
         findings.push(Finding::new(&BOMB, message).at(entry.at).member(name));
     }
@@ -524,6 +513,8 @@ fn place(
         filling: empty,
         data: empty,
         descriptor: empty,
+        local: None,
+        link: entry.link,
     };
     let name = &member.name;
     let Some(local) = read_local(source, offset)? else {
@@ -532,6 +523,11 @@ fn place(
         return Ok(member);
     };
     let mut differ = Vec::new();
+    let own = String::from_utf8_lossy(&local.name);
+    if escapes(&own) && !escapes(name) {
+        let message = format!("the header before member {name:?} has the name {own:?}, which leads out of its folder");
+        findings.push(Finding::new(&NAME_UNSAFE, message).at(offset).member(name));
+    }
     if local.name != entry.name {
         differ.push(format!("the name {:?}", String::from_utf8_lossy(&local.name)));
     }
@@ -556,6 +552,8 @@ fn place(
         let message = format!("the header before member {name:?} has {}", differ.join(", "));
         findings.push(Finding::new(&HEADERS_DIFFER, message).at(offset).member(name));
     }
+    let packed = if later && local.packed == 0 { entry.packed } else { local.packed };
+    member.local = (local.method != entry.method || packed != entry.packed).then_some((local.method, packed));
     let start = offset + local.len;
     member.header = Span { start: offset, len: local.len - local.filling };
     member.filling = Span { start: start - local.filling, len: local.filling };
@@ -636,6 +634,8 @@ pub fn recover(source: &Source, size_of: &mut dyn FnMut(&str) -> Option<u64>) ->
             filling: Span { start: start - local.filling, len: local.filling },
             data,
             descriptor: Span { start: data.end(), len: descriptor.min(len - data.end()) },
+            local: None,
+            link: false,
         });
         at = next;
     }
@@ -731,104 +731,6 @@ impl Archive {
     }
 }
 
-/// A member's unpacked bytes.
-#[derive(Debug)]
-pub struct Contents {
-    /// The bytes, as far as they could be unpacked.
-    pub source: Source,
-    /// What was wrong.
-    pub fault: Option<Finding>,
-}
-
-/// Unpacks a member. One that is stored is read where it lies; one that is deflated is unpacked in
-/// memory, to `limit` bytes at most, whatever it declares.
-pub fn read_member(source: &Source, member: &Member, limit: u64) -> Result<Contents> {
-    let raw = source.section(member.data.start, member.data.len);
-    let fault = |message: String| Some(Finding::new(&CONTENT_BROKEN, message).member(&*member.name));
-    match member.method {
-        STORED => {
-            let sum = if raw.len() <= limit { checksum(&raw)? } else { member.crc };
-            let differs = sum != member.crc && member.crc != 0;
-            let fault = if differs { fault(wrong_checksum(sum, member.crc)) } else { None };
-            Ok(Contents { source: raw, fault })
-        }
-        DEFLATED => {
-            let mut bytes = Vec::new();
-            let packed = std::io::BufReader::with_capacity(64 * 1024, Cursor { source: &raw, at: 0 });
-            let unpacked = flate2::bufread::DeflateDecoder::new(packed).take(limit.saturating_add(1));
-            let outcome = { unpacked }.read_to_end(&mut bytes);
-            let length = bytes.len() as u64;
-            if length > limit {
-                let message = format!("member {:?} unpacks to more than {limit} bytes", member.name);
-                return Err(Error::new(ErrorKind::Limit, message).in_file(source.name()).in_member(&*member.name));
-            }
-            let mut sum = flate2::Crc::new();
-            sum.update(&bytes);
-            let fault = match outcome {
-                Err(error) => fault(format!("unpacking stops after {length} bytes: {error}")),
-                Ok(_) if length != member.size => {
-                    fault(format!("{length} bytes are unpacked, but {} were declared", member.size))
-                }
-                Ok(_) if sum.sum() != member.crc && member.crc != 0 => fault(wrong_checksum(sum.sum(), member.crc)),
-                Ok(_) => None,
-            };
-            Ok(Contents { source: Source::memory(source.name(), bytes), fault })
-        }
-        method => {
-            let message = format!("member {:?} is compressed with method {method}, which is not read", member.name);
-            Err(Error::new(ErrorKind::Unsupported, message).in_file(source.name()).in_member(&*member.name))
-        }
-    }
-}
-
-fn wrong_checksum(sum: u32, declared: u32) -> String {
-    format!("the checksum is {sum:08x}, but {declared:08x} was declared")
-}
-
-fn checksum(source: &Source) -> Result<u32> {
-    let mut sum = flate2::Crc::new();
-    let mut at = 0;
-    while at < source.len() {
-        let chunk = source.read_up_to(at, 256 * 1024)?;
-        sum.update(&chunk);
-        at += chunk.len() as u64;
-    }
-    Ok(sum.sum())
-}
-
-/// The first `most` bytes of a member, unpacked; what comes after is not looked at.
-pub fn read_first(source: &Source, member: &Member, most: u64) -> Result<Source> {
-    let raw = source.section(member.data.start, member.data.len);
-    if member.method == STORED {
-        return Ok(raw);
-    }
-    if member.method != DEFLATED {
-        return read_member(source, member, most).map(|contents| contents.source);
-    }
-    let packed = std::io::BufReader::with_capacity(64 * 1024, Cursor { source: &raw, at: 0 });
-    let mut bytes = Vec::new();
-    // A broken stream still gave its first bytes.
-    let _ = flate2::bufread::DeflateDecoder::new(packed).take(most).read_to_end(&mut bytes);
-    Ok(Source::memory(source.name(), bytes))
-}
-
-/// Sequential reading of a source for decoders.
-pub(crate) struct Cursor<'a> {
-    pub(crate) source: &'a Source,
-    pub(crate) at: u64,
-}
-
-impl Read for Cursor<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let bytes = self.source.read_up_to(self.at, buffer.len() as u64).map_err(std::io::Error::other)?;
-        self.at += bytes.len() as u64;
-        for (to, from) in buffer.iter_mut().zip(&bytes) {
-            *to = *from;
-        }
-        Ok(bytes.len())
-    }
-}
-
 /// The names in an archive, for identification.
 #[derive(Debug, Default)]
 pub struct Listing {
@@ -871,13 +773,23 @@ impl Listing {
     }
 }
 
+/// Whether some program finds an archive in the file: by its first bytes, or by a directory at its end.
+pub fn is_archive(source: &Source) -> Result<bool> {
+    let first = source.read_up_to(0, 4)?;
+    if first.starts_with(&LOCAL) || first.starts_with(&END) {
+        return Ok(true);
+    }
+    let Some(end) = find_end(source, TAIL)? else { return Ok(false) };
+    Ok(end.count > 0 && source.read_up_to(end.directory.start, 4)?.starts_with(&CENTRAL))
+}
+
 /// Lists an archive's names from its directory alone; `None` where the source is no zip archive.
 ///
 /// Probes use [`Head::zip`], which asks once.
 pub fn list(source: &Source, first: &[u8]) -> Result<Option<Listing>> {
     let at_start = first.starts_with(&LOCAL) || first.starts_with(&END);
     // Without the signature in front only an archive that ends exactly with the file is looked for.
-    let Some(end) = find_end(source, if at_start { 22 + 65_535 } else { 22 })? else {
+    let Some(end) = find_end(source, if at_start { TAIL } else { 22 })? else {
         if !first.starts_with(&LOCAL) {
             return Ok(None);
         }
