@@ -67,8 +67,14 @@ static KEY_DUPLICATE: Rule = Rule {
 static KEY_ODD: Rule = Rule {
     name: "gguf-key-odd",
     severity: Severity::Warning,
-    why: "A metadata key is empty, longer than 65,535 bytes or not plain text.",
+    why: "A metadata key is longer than 65,535 bytes or not plain text.",
     help: "look at the key with --json before you print it to a terminal",
+};
+static KEY_EMPTY: Rule = Rule {
+    name: "gguf-key-empty",
+    severity: Severity::Error,
+    why: "A metadata key has no characters; llama.cpp stops at that.",
+    help: "write the file again without the entry",
 };
 static NOT_TEXT: Rule = Rule {
     name: "gguf-text-invalid",
@@ -169,6 +175,7 @@ pub static RULES: &[&Rule] = &[
     &COUNTS,
     &KEY_DUPLICATE,
     &KEY_ODD,
+    &KEY_EMPTY,
     &NOT_TEXT,
     &BOOL_ODD,
     &NESTED,
@@ -348,7 +355,9 @@ impl Header<'_> {
     fn read_entry(&mut self) -> Result<()> {
         let start = self.reader.offset();
         let key = self.short_text("metadata key")?;
-        if key.is_empty() || key.len() > 65_535 || key.chars().any(char::is_control) {
+        if key.is_empty() {
+            self.findings.push(Finding::new(&KEY_EMPTY, "a metadata key of 0 bytes").at(start));
+        } else if key.len() > 65_535 || key.chars().any(char::is_control) {
             let message = format!("a metadata key of {} bytes: {:?}", key.len(), shorten(&key));
             self.findings.push(Finding::new(&KEY_ODD, message).at(start));
         }
@@ -660,6 +669,9 @@ impl Header<'_> {
             Some(_) => (Kind::Unexplained, "bytes that no tensor claims".into()),
             None => (Kind::Unexplained, "what follows the fault in the header".into()),
         });
+        if data_start.is_some() {
+            super::gguf_checks::check(&self.metadata, self.tensors.len(), &mut self.findings);
+        }
         let mut container = Container::new(&FORMAT, ledger);
         self.facts.extend(facts(&self.metadata, self.tensors.len()));
         container.facts = self.facts;

@@ -10,6 +10,7 @@ pub mod flatbuffers;
 pub mod flax;
 pub mod ggml;
 pub mod gguf;
+pub(crate) mod gguf_checks;
 pub mod hdf5;
 pub mod json;
 pub mod keras;

@@ -4,7 +4,7 @@
 //! walked once, in file order; weights are stepped over, wherever they are: initializers, sparse initializers,
 //! constants of nodes, and all of these within the branches of `If`, the bodies of `Loop`, and functions.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::protobuf::{Fault, Field, Fields, Value, text};
 use super::{Container, External, Format};
@@ -66,11 +66,11 @@ static DUPLICATE: Rule = Rule {
     why: "A graph has two weights of one name; runtimes disagree about which of them counts.",
     help: "do not trust the file; get it from its author again",
 };
-static EXTERNAL_PATH: Rule = Rule {
+pub(crate) static EXTERNAL_PATH: Rule = Rule {
     name: "onnx-external-path",
     severity: Severity::Error,
     why: "Weights are said to lie in a file outside the model's own folder. Runtimes refuse that, since it lets a model \
-          read any file of the machine.",
+          read any file of the machine (CVE-2022-25882, CVE-2024-27318, CVE-2024-5187, CVE-2025-51480).",
     help: "do not load the model; ask its author for one with relative paths",
 };
 static EXTERNAL_INVALID: Rule = Rule {
@@ -78,6 +78,26 @@ static EXTERNAL_INVALID: Rule = Rule {
     severity: Severity::Error,
     why: "A weight is said to lie in another file, but which one or where in it cannot be read.",
     help: "export the model again",
+};
+pub(crate) static EXTERNAL_KEY: Rule = Rule {
+    name: "onnx-external-key-unknown",
+    severity: Severity::Error,
+    why: "The description of weights in another file has a key beyond location, offset, length and checksum. A reader \
+          that takes keys as they come lets the file overwrite its own settings (CVE-2026-34445).",
+    help: "do not load the model; export it again",
+};
+pub(crate) static PYTHON: Rule = Rule {
+    name: "onnx-python-operator",
+    severity: Severity::Warning,
+    why: "An operator hands its input to a Python function of the process that runs the model.",
+    help: "find out which function that is before you run the model",
+};
+pub(crate) static CUSTOM: Rule = Rule {
+    name: "onnx-custom-operator",
+    severity: Severity::Warning,
+    why: "An operator is of a domain that neither ONNX nor its runtimes define, and the model does not define it as a \
+          function: running it takes a native library from somewhere, for which nobody vouches.",
+    help: "find out which library defines the operator, and whether you trust it",
 };
 static NO_GRAPH: Rule = Rule {
     name: "onnx-no-graph",
@@ -87,8 +107,20 @@ static NO_GRAPH: Rule = Rule {
 };
 
 /// The rules of this reader.
-pub static RULES: &[&Rule] =
-    &[&CUT, &BROKEN, &DEEP, &DTYPE_UNKNOWN, &SIZE_MISMATCH, &DUPLICATE, &EXTERNAL_PATH, &EXTERNAL_INVALID, &NO_GRAPH];
+pub static RULES: &[&Rule] = &[
+    &CUT,
+    &BROKEN,
+    &DEEP,
+    &DTYPE_UNKNOWN,
+    &SIZE_MISMATCH,
+    &DUPLICATE,
+    &EXTERNAL_PATH,
+    &EXTERNAL_KEY,
+    &EXTERNAL_INVALID,
+    &PYTHON,
+    &CUSTOM,
+    &NO_GRAPH,
+];
 
 /// Graphs within graphs that are followed. Real models reach three.
 const MAX_DEPTH: usize = 24;
@@ -212,6 +244,10 @@ struct Model {
     facts: Vec<(&'static str, String)>,
     opsets: Vec<String>,
     operators: HashMap<String, u64>,
+    /// Domains of operators besides ONNX's own, with the first operator of each and its place.
+    domains: BTreeMap<String, (String, u64)>,
+    /// Domains of which the model itself defines functions.
+    defined: HashSet<String>,
     nodes: u64,
     functions: u64,
     graphs: u64,
@@ -356,6 +392,12 @@ impl Model {
             let len = reader.source().len();
             self.fault(&Fault { at: len, cut: true, what: "a part of it runs past the end" });
         }
+        for (domain, (operator, at)) in std::mem::take(&mut self.domains) {
+            if !self.defined.contains(&domain) {
+                let message = format!("the operator {operator:?} of the domain {domain:?}");
+                self.findings.push(Finding::new(&CUSTOM, message).at(at));
+            }
+        }
         let producer = producer.join(" ");
         if !producer.trim().is_empty() {
             self.facts.push(("producer", producer.trim().to_string()));
@@ -423,8 +465,13 @@ impl Model {
     fn function(&mut self, reader: &mut Reader, span: Span) {
         let mut fields = Fields::within(span);
         while let Some(field) = self.next(&mut fields, reader) {
-            if let (7, Value::Bytes(span)) = (field.number, field.value) {
-                self.node(reader, span, 1);
+            match (field.number, field.value) {
+                (7, Value::Bytes(span)) => self.node(reader, span, 1),
+                (10, Value::Bytes(span)) if self.defined.len() < 4096 => {
+                    let domain = self.text(reader, span);
+                    self.defined.insert(domain);
+                }
+                _ => {}
             }
         }
     }
@@ -490,23 +537,29 @@ impl Model {
 
     fn node(&mut self, reader: &mut Reader, span: Span, depth: usize) {
         self.nodes += 1;
-        let mut output = String::new();
+        let (mut output, mut operator, mut domain) = (String::new(), String::new(), String::new());
         let mut fields = Fields::within(span);
         while let Some(field) = self.next(&mut fields, reader) {
             let Value::Bytes(span) = field.value else { continue };
             match field.number {
                 2 if output.is_empty() => output = self.text(reader, span),
-                4 => {
-                    let operator = self.text(reader, span);
-                    if let Some(count) = self.operators.get_mut(&operator) {
-                        *count += 1;
-                    } else if self.operators.len() < 4096 {
-                        self.operators.insert(operator, 1);
-                    }
-                }
+                4 => operator = self.text(reader, span),
                 5 => self.attribute(reader, span, &output, depth),
+                7 => domain = self.text(reader, span),
                 _ => {}
             }
+        }
+        if matches!(operator.as_str(), "PyOp" | "PythonOp" | "PythonOpGrad") {
+            let message = format!("the operator {operator:?} of the domain {domain:?}");
+            self.findings.push(Finding::new(&PYTHON, message).at(span.start));
+        }
+        if !is_known_domain(&domain) && self.domains.len() < 4096 && !self.domains.contains_key(&domain) {
+            self.domains.insert(domain, (operator.clone(), span.start));
+        }
+        if let Some(count) = self.operators.get_mut(&operator) {
+            *count += 1;
+        } else if self.operators.len() < 4096 && !operator.is_empty() {
+            self.operators.insert(operator, 1);
         }
     }
 
@@ -620,7 +673,12 @@ impl Model {
             "location" => proto.path = Some(value),
             "offset" => number(|proto| &mut proto.offset),
             "length" => number(|proto| &mut proto.length),
-            _ => {}
+            // `basepath` was one of them in the first drafts.
+            "checksum" | "basepath" => {}
+            other => {
+                let message = format!("the key {other:?}");
+                self.findings.push(Finding::new(&EXTERNAL_KEY, message).at(span.start));
+            }
         }
     }
 
@@ -647,13 +705,13 @@ impl Model {
         let index = self.tensors.len();
         let mut bytes = need.unwrap_or(0);
         let mut span = None;
+        if let Some(path) = proto.path.as_ref().filter(|path| !stays_inside(path)) {
+            let message = format!("tensor {name:?} is said to lie in {path:?}");
+            self.findings.push(Finding::new(&EXTERNAL_PATH, message).at(at).tensor(&*name));
+        }
         if proto.location == 1 {
             match proto.path {
                 Some(path) if !proto.external_odd => {
-                    if !stays_inside(&path) {
-                        let message = format!("tensor {name:?} is said to lie in {path:?}");
-                        self.findings.push(Finding::new(&EXTERNAL_PATH, message).at(at).tensor(&*name));
-                    }
                     let place = Span { start: proto.offset.unwrap_or(0), len: proto.length.unwrap_or(bytes) };
                     if need.is_some_and(|need| need != place.len) {
                         let message = format!("tensor {name:?} needs {bytes} bytes, but {} are declared", place.len);
@@ -819,8 +877,20 @@ fn size_fits(dtype: DType, field: u64, elements: Option<u64>, bytes: u64) -> boo
 
 /// Whether a path stays within the folder that it is relative to.
 fn stays_inside(path: &str) -> bool {
-    let drive = path.as_bytes().get(1) == Some(&b':');
-    !path.starts_with(['/', '\\']) && !drive && !path.split(['/', '\\']).any(|part| part == "..")
+    // A drive, or an address as `file://…`.
+    let scheme = path
+        .split_once(':')
+        .is_some_and(|(scheme, _)| scheme.chars().all(|sign| sign.is_ascii_alphanumeric() || "+-.".contains(sign)));
+    !path.starts_with(['/', '\\', '~']) && !scheme && !path.split(['/', '\\']).any(|part| part == "..")
+}
+
+/// Whether a domain of operators is ONNX's, a runtime's, or an exporter's for functions that it writes out.
+fn is_known_domain(domain: &str) -> bool {
+    const KNOWN: &[&str] = &["ai.onnx", "com.microsoft", "com.ms", "org.pytorch", "pkg", "org.tensorflow"];
+    domain.is_empty()
+        || KNOWN
+            .iter()
+            .any(|known| domain.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
 }
 
 fn packed_number(reader: &mut Reader) -> Option<u64> {

@@ -214,6 +214,11 @@ const MODEL_EXTENSIONS: &[&str] = &[
     "llamafile",
 ];
 
+/// Whether a file's name promises a model.
+pub(crate) fn promises_model(name: &str) -> bool {
+    extension(name).is_some_and(|extension| MODEL_EXTENSIONS.contains(&extension.as_str()))
+}
+
 /// The finding that a file's name promises a model, where it does; but it holds `what`.
 pub(crate) fn posing(name: &str, what: &str) -> Option<Finding> {
     let extension = extension(name).filter(|extension| MODEL_EXTENSIONS.contains(&extension.as_str()))?;

@@ -6,13 +6,22 @@
 
 pub(crate) mod archive;
 mod arguments;
+mod code;
+pub(crate) mod config;
 mod explain;
+pub(crate) mod expression;
 pub(crate) mod hidden;
+mod json;
 pub(crate) mod judge;
+pub(crate) mod keras;
 mod name;
 pub(crate) mod packed;
 pub(crate) mod pickle;
 mod policy;
+pub(crate) mod posing;
+pub(crate) mod python;
+pub(crate) mod secret;
+pub(crate) mod tensorflow;
 mod verdict;
 pub(crate) mod walk;
 

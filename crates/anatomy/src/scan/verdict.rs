@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use super::{archive, hidden, judge, packed, pickle, walk};
+use super::{archive, config, expression, hidden, judge, keras, packed, pickle, posing, python, tensorflow, walk};
+use crate::container::onnx;
 use crate::finding::{Finding, Rule, Severity};
 
 /// Whether a file is safe to open; the worst last.
@@ -20,7 +21,15 @@ pub enum Verdict {
 }
 
 /// Rules whose findings are attacks.
-static MALICIOUS: &[&[&Rule]] = &[judge::MALICIOUS, archive::MALICIOUS];
+static MALICIOUS: &[&[&Rule]] = &[
+    judge::MALICIOUS,
+    archive::MALICIOUS,
+    config::MALICIOUS,
+    python::MALICIOUS,
+    keras::MALICIOUS,
+    tensorflow::MALICIOUS,
+    &[&onnx::EXTERNAL_PATH],
+];
 /// Rules whose findings nobody vouches for.
 static SUSPICIOUS: &[&[&Rule]] = &[
     judge::SUSPICIOUS,
@@ -28,7 +37,14 @@ static SUSPICIOUS: &[&[&Rule]] = &[
     archive::SUSPICIOUS,
     packed::SUSPICIOUS,
     hidden::SUSPICIOUS,
+    posing::SUSPICIOUS,
+    config::SUSPICIOUS,
+    python::SUSPICIOUS,
+    keras::SUSPICIOUS,
+    tensorflow::SUSPICIOUS,
+    expression::SUSPICIOUS,
     walk::SUSPICIOUS,
+    &[&onnx::EXTERNAL_KEY, &onnx::PYTHON, &onnx::CUSTOM],
 ];
 
 impl Verdict {

@@ -4,7 +4,10 @@
 //! whatever its name: it is identified by its bytes and shown to all families. Bounds hold for the whole file, so
 //! that bombs end soon; where one is reached, a finding says that not everything was seen.
 
-use super::{Options, Program, archive, hidden, name, packed, pickle};
+use super::{
+    Options, Program, archive, config, expression, hidden, keras, name, packed, pickle, posing, python, secret,
+    tensorflow,
+};
 use crate::container::pickle as pickled;
 use crate::container::{Container, Format};
 use crate::error::{ErrorKind, Result};
@@ -35,7 +38,20 @@ pub(super) static SUSPICIOUS: &[&Rule] = &[&LIMIT];
 type Look = fn(&mut Scanner, &Piece, &Opened) -> Result<()>;
 
 /// All families, in the order in which they look.
-static LOOKS: &[Look] = &[name::look, pickle::look, archive::look, packed::look, hidden::look];
+static LOOKS: &[Look] = &[
+    name::look,
+    posing::look,
+    pickle::look,
+    archive::look,
+    packed::look,
+    hidden::look,
+    config::look,
+    python::look,
+    keras::look,
+    tensorflow::look,
+    expression::look,
+    secret::look,
+];
 
 /// How deep pieces may lie within each other.
 const MAX_DEPTH: usize = 8;
