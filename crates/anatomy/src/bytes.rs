@@ -182,11 +182,15 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The bytes up to and without the next newline, which is consumed; of a line longer than `most` only that many.
-    pub fn line(&mut self, most: usize) -> Result<Vec<u8>> {
+    /// The bytes up to and without the next newline, and whether there is one; it is consumed. Of a line longer than
+    /// `most` only that many bytes are given.
+    pub fn line(&mut self, most: usize) -> Result<(Vec<u8>, bool)> {
         let mut line = Vec::new();
         loop {
             if self.at == self.buffer.len() {
+                if self.remaining() == 0 {
+                    return Ok((line, false));
+                }
                 self.refill(1)?;
             }
             let rest = self.buffer.get(self.at..).unwrap_or_default();
@@ -195,7 +199,7 @@ impl<'a> Reader<'a> {
             line.extend_from_slice(rest.get(..taken.min(most - line.len())).unwrap_or_default());
             self.at += taken + usize::from(end.is_some());
             if end.is_some() {
-                return Ok(line);
+                return Ok((line, true));
             }
         }
     }

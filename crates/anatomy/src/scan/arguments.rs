@@ -18,7 +18,7 @@ pub(super) enum Refusal {
 
 /// Codecs by which Python 2's pickles carry bytes; others decompress or decode what is hidden.
 const CODECS: [&str; 8] = ["latin1", "latin-1", "iso-8859-1", "ascii", "utf-8", "utf8", "utf_8", "latin_1"];
-/// Bytes that a call may reserve.
+/// Bytes that a call may reserve, and numbers that a range may have.
 const MAX_RESERVED: i64 = 1 << 28;
 
 impl Judge<'_> {
@@ -27,7 +27,7 @@ impl Judge<'_> {
         let odd = |fine: bool, why| if fine { Ok(()) } else { Err(Refusal::Odd(why)) };
         match (check, arguments) {
             (Check::Attribute, [owner, name]) => self.attribute(*owner, *name),
-            (Check::Bytes, _) => {
+            (Check::Size, _) => {
                 let large = arguments.iter().any(|id| self.trace.int(*id).is_some_and(|bytes| bytes > MAX_RESERVED));
                 odd(!large, "it reserves much memory")
             }

@@ -345,14 +345,14 @@ impl<'a> Judge<'a> {
                 let made_by = self.trace.call(call.callee).and_then(|made| self.import(made.callee));
                 match made_by.map(|(name, _)| name.path.as_str()) {
                     // What `getattr` gives was there before.
-                    Some("builtins.getattr") | None => &OVERWRITES,
+                    Some("builtins.getattr") => &OVERWRITES,
                     Some("functools.partial") => match self.partial_state(call.arguments) {
                         Ok(()) => return,
                         Err(Refusal::Odd(_)) => &ARGUMENTS,
                         Err(Refusal::Dangerous(_)) => &DANGEROUS_CALL,
                     },
                     Some(_) if call.kind == CallKind::Build && self.sets_special(call.arguments) => &ARGUMENTS,
-                    Some(_) => return,
+                    _ => return,
                 }
             }
             // Its call was a finding; and plain values cannot be changed so.

@@ -70,7 +70,6 @@ enum Within {
 #[serde(rename_all = "lowercase")]
 pub(super) enum Check {
     Attribute,
-    Bytes,
     Class,
     Codec,
     Constructor,
@@ -83,6 +82,7 @@ pub(super) enum Check {
     Random,
     Rebuild,
     Reconstructor,
+    Size,
     Typing,
     Ufunc,
 }
@@ -200,9 +200,9 @@ impl Policy {
                 Some(Within::Harmless) => return Standing::Harmless,
                 Some(_) if self.leads_astray(name) => return Standing::Dangerous,
                 Some(Within::Classes { callable }) if class() => return Standing::Known { callable: *callable },
-                Some(Within::References) => return Standing::Reference,
-                // A function in the place of a class may still be one that can be referred to.
-                Some(Within::Classes { .. }) => {}
+                Some(Within::References) if !class() => return Standing::Reference,
+                // What a nearer entry does not speak of, a farther one may.
+                Some(Within::Classes { .. } | Within::References) => {}
                 Some(Within::Nothing) => break,
                 None => {}
             }

@@ -192,7 +192,12 @@ impl Machine<'_, '_> {
 
     /// A line of the text protocols. Of one that is longer than any that a program writes only the first part is kept.
     fn line(&mut self) -> Step<Vec<u8>> {
-        Ok(self.reader.line(LONG_LINE)?)
+        let (mut line, whole) = self.reader.line(LONG_LINE)?;
+        if !whole {
+            // CPython's Python code goes on with what there is, but for the last byte, which it takes for the newline.
+            line.pop();
+        }
+        Ok(line)
     }
 
     /// A Python 2 string: text where it can be.

@@ -275,6 +275,13 @@ fn judge(trace: &Trace, protocol: Option<u8>, source: &Source, whole: bool) -> O
     Some(Sniff { score, evidence, joblib })
 }
 
+/// Whether a trace imports something by a name that a program could have.
+pub fn has_names(trace: &Trace) -> bool {
+    trace.globals.iter().any(|global| {
+        [global.module, global.name].iter().all(|part| part.is_some_and(|part| is_identifier(trace.str(part))))
+    })
+}
+
 /// Whether a name could be a Python module or attribute.
 fn is_identifier(name: &str) -> bool {
     let head = name.chars().next();
