@@ -245,7 +245,11 @@ def main():
         if not agree(wanted, found):
             wrong.append((name, label, wanted, found))
     for name, label, wanted, found in wrong[:given.show]:
-        print(f"--- {name} [{label}]\n  wanted {json.dumps(wanted)[:1500]}\n  found  {json.dumps(found)[:1500]}")
+        begin = 0
+        if "text" in wanted and "text" in found:
+            begin = max(0, len(os.path.commonprefix([wanted["text"], found["text"]])) - 60)
+        shown = lambda answer: json.dumps({k: v[begin:begin + 300] if isinstance(v, str) else v for k, v in answer.items()})
+        print(f"--- {name} [{label}]\n  wanted {shown(wanted)}\n  found  {shown(found)}")
     print(f"{len(templates)} templates, {len(CONVERSATIONS)} conversations each: {len(cases)} renderings "
           f"({refused} refused), {len(wrong)} differ in {len({name for name, *_ in wrong})} templates")
     sys.exit(bool(wrong) or len(answers) != len(cases))

@@ -6,7 +6,6 @@ use super::ast::{Arguments, Comparison, Expr, ExprKind, FilterCall, Operator};
 use super::fault::{Result, wrong};
 use super::filters;
 use super::render::Renderer;
-use super::text;
 use super::value::{Dict, Value};
 
 /// The arguments of a call, evaluated.
@@ -17,10 +16,6 @@ pub struct Args {
 }
 
 impl Args {
-    pub fn of(positional: Vec<Value>) -> Args {
-        Args { positional, keywords: Vec::new() }
-    }
-
     /// Assigns the arguments to parameters, of which the first few are needed.
     pub fn bind<const N: usize>(self, of: &str, names: [&str; N], needed: usize) -> Result<[Option<Value>; N]> {
         let mut bound = [const { None }; N];
@@ -171,21 +166,15 @@ impl<'t> Renderer<'t> {
         })
     }
 
-    /// `~`: everything as text. If one part is escaped already, the others are escaped.
+    /// `~`: everything as text.
     fn concat(&mut self, parts: &'t [Expr]) -> Result<Value> {
-        let values = self.eval_all(parts)?;
-        let markup = values.iter().any(|value| matches!(value, Value::Markup(_)));
         let mut joined = String::new();
-        for value in &values {
-            let part = self.text(value)?;
+        for value in self.eval_all(parts)? {
+            let part = self.text(&value)?;
             self.budget.text(joined.len() + part.len())?;
-            match value {
-                Value::Markup(_) => joined.push_str(&part),
-                _ if markup => joined.push_str(&text::escape(&part)),
-                _ => joined.push_str(&part),
-            }
+            joined.push_str(&part);
         }
-        Ok(if markup { Value::Markup(joined.into()) } else { Value::str(joined) })
+        Ok(Value::str(joined))
     }
 
     fn sign(&mut self, negative: bool, value: &Value) -> Result<Value> {

@@ -136,10 +136,6 @@ impl<'t> Renderer<'t> {
         result
     }
 
-    pub fn scope(&self) -> usize {
-        self.scope
-    }
-
     /// Gives a name a value in the scope in use.
     pub fn define(&mut self, name: &Arc<str>, value: Value) {
         if let Some(scope) = self.scopes.get_mut(self.scope) {

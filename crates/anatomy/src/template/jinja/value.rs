@@ -21,7 +21,7 @@ pub enum Value {
     Int(i128),
     Float(f64),
     Str(Arc<str>),
-    /// A text that counts as escaped (`|safe`, `|escape`): joined with others, it escapes them.
+    /// A text that counts as escaped (`|safe`, `|escape`): what is added to it is escaped.
     Markup(Arc<str>),
     List(Arc<List>),
     Tuple(Arc<List>),
@@ -103,7 +103,7 @@ impl Dict {
     }
 }
 
-/// A value that can be a key: texts, numbers, None and tuples of such. `1`, `1.0` and `True` are the same key.
+/// A value that can be a key: all but lists and dictionaries. `1`, `1.0` and `True` are the same key.
 #[derive(Debug, Clone)]
 pub struct Key(pub Value);
 
@@ -157,7 +157,7 @@ fn same_key(left: &Value, right: &Value) -> bool {
         (Value::Tuple(a), Value::Tuple(b)) => {
             a.items.len() == b.items.len() && a.items.iter().zip(&b.items).all(|(a, b)| same_key(a, b))
         }
-        (Value::None, Value::None) => true,
+        (Value::None, Value::None) | (Value::Undefined(_), Value::Undefined(_)) => true,
         _ => match (left.as_str(), right.as_str()) {
             (Some(a), Some(b)) => a == b,
             (None, None) => left.compare_numbers(right).is_some_and(std::cmp::Ordering::is_eq),
@@ -287,8 +287,8 @@ impl Value {
         fn hashable(value: &Value) -> bool {
             match value {
                 Value::Tuple(list) => list.items.iter().all(hashable),
-                Value::None | Value::Bool(_) | Value::Int(_) | Value::Float(_) => true,
-                _ => value.as_str().is_some(),
+                Value::List(_) | Value::Dict(_) | Value::View(..) => false,
+                _ => true,
             }
         }
         if !hashable(&self) {
