@@ -5,7 +5,7 @@
     cargo build --release -p anatomy --example template
     tools/check-templates.py [--binary target/release/examples/template] PATH...
 
-PATH is a template (`*.jinja`), a `tokenizer_config.json` or `chat_template.json`, a GGUF (also its first bytes in
+PATH is a file of one-line templates (`*.lines`), a template (`*.jinja`), a `tokenizer_config.json` or `chat_template.json`, a GGUF (also its first bytes in
 `*.head.gz`), or a directory with any of these below it. Each different template is rendered over every conversation;
 text and refusal must agree. Errors agree if both sides refuse, and the messages of `raise_exception` word for word.
 What the renderer leaves out on purpose (`kind` is `unsupported`) is listed, and counts as a difference.
@@ -118,6 +118,14 @@ CONVERSATIONS = {
     "no special tokens": {"messages": [system(), user()], "bos_token": "", "eos_token": ""},
 }
 
+# What the one-line templates of a `.lines` file are rendered with.
+FEATURES = {
+    "messages": [user("  Hi \n"), {**assistant(), "extra": {"list": [1]}}], "tools": [CLOCK], "text": "héllo", "numbers": [1, 2, 3],
+    "map": {"a": 1, "nested": {"b": [1, 2], "kw": {"c": 3}}, "ü": "é\n"}, "big": 2 ** 63, "float1": 0.1, "float2": 1e100, "float3": 100.0,
+    "people": [{"name": "Bob", "age": 30}, {"name": "ann", "age": 41, "pet": {"kind": "cat"}}, {"name": "Cy", "age": 30}],
+    "tree": [{"v": "a", "c": [{"v": "b", "c": []}, {"v": "c"}]}, {"v": "d"}],
+}
+
 
 def gguf_templates(data):
     """(name, template) of a GGUF's metadata."""
@@ -153,7 +161,10 @@ def gguf_templates(data):
 def templates_of(path):
     """(name, template) of a file."""
     name = os.path.basename(path)
-    if name.endswith(".jinja"):
+    if name.endswith(".lines"):
+        for number, line in enumerate(open(path, encoding="utf-8", newline="\n"), 1):
+            yield f"{name}:{number}", line.removesuffix("\n")
+    elif name.endswith(".jinja"):
         yield name, open(path, encoding="utf-8", newline="").read()
     elif name.endswith(".json") and ("tokenizer_config" in name or name == "chat_template.json"):
         try:
@@ -223,13 +234,14 @@ def main():
     given = arguments.parse_args()
     chat_template_utils.datetime = Clock
     templates = gather(given.paths)
-    cases = [(name, label) for name in templates for label in CONVERSATIONS]
+    conversations = {**CONVERSATIONS, "features": FEATURES}
+    cases = [(name, label) for name in templates for label in (["features"] if ".lines:" in name else CONVERSATIONS)]
     requests = []
     for name, label in cases:
-        conversation = CONVERSATIONS[label]
+        conversation = conversations[label]
         conversation = {**SPECIAL, **(conversation if isinstance(conversation, dict) else {"messages": conversation})}
         requests.append({"template": templates[name], "conversation": conversation, "now": NOW.isoformat()})
-    expected = [reference(templates[name], CONVERSATIONS[label]) for name, label in cases]
+    expected = [reference(templates[name], conversations[label]) for name, label in cases]
     if given.write:
         with open(given.write, "w", encoding="utf-8") as out:
             for (name, label), request, answer in zip(cases, requests, expected):

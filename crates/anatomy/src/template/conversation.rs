@@ -134,7 +134,7 @@ impl Conversation {
             input_bytes = input_bytes.saturating_add(size(value));
             names.push(((*name).into(), Value::from_json(value)?));
         }
-        Ok(Prepared { given: Given { names, now: self.now, input_bytes }, continues })
+        Ok(Prepared { given: Given { names, now: self.now, input_bytes, work: None }, continues })
     }
 }
 

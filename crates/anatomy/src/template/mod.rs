@@ -6,17 +6,30 @@
 
 mod conversation;
 mod error;
+mod facts;
+mod find;
 mod jinja;
+mod lint;
 
 use std::ops::Range;
 
 pub use conversation::Conversation;
-pub use error::{TemplateError, TemplateErrorKind};
+pub use error::{Place, TemplateError, TemplateErrorKind};
+pub use facts::{Facts, SystemPrompt};
+pub use find::{StatedTemplate, Templates, special_tokens};
+pub use lint::{Lint, LintKind, hidden};
 
+use jiff::civil::DateTime;
 use jinja::ast::Block;
 
 /// The largest template that is read; real ones have up to some 50 kB.
 const MAX_SOURCE: usize = 4 << 20;
+
+/// The time that templates are told while they are probed.
+const NOON: DateTime = DateTime::constant(2024, 7, 5, 12, 0, 0, 0);
+
+/// Work that a probe of one line may take, some hundred times what real templates need.
+const PROBE_WORK: u64 = 2_000_000;
 
 /// A chat template that was read.
 #[derive(Debug)]
@@ -61,8 +74,14 @@ impl Template {
 
     /// Renders a conversation as `apply_chat_template` of transformers 5 does.
     pub fn render(&self, conversation: &Conversation) -> Result<Rendered, TemplateError> {
+        self.render_within(conversation, None)
+    }
+
+    /// Renders with less work than a rendering is allowed.
+    fn render_within(&self, conversation: &Conversation, work: Option<u64>) -> Result<Rendered, TemplateError> {
         let fail = |fault: Box<jinja::fault::Fault>| TemplateError::new(&self.name, &self.source, *fault);
-        let prepared = conversation.prepare(&self.source).map_err(fail)?;
+        let mut prepared = conversation.prepare(&self.source).map_err(fail)?;
+        prepared.given.work = work;
         let output = jinja::render(&self.body, prepared.given).map_err(fail)?;
         let text = match &prepared.continues {
             Some(continues) => continues.cut(output.text).map_err(fail)?,

@@ -230,7 +230,8 @@ impl Renderer<'_> {
             return undefined.fail();
         }
         if !(of.as_str().is_some() || matches!(of, Value::List(_) | Value::Tuple(_) | Value::Range(_))) {
-            return wrong(format!("'{}' object is not subscriptable by a slice", of.type_name()));
+            // As with items, what has none of it gives nothing.
+            return Ok(Value::undefined(format!("'{}' object is not subscriptable", of.type_name())));
         }
         let length = self.length(of)? as i128;
         // Python's clamping: negative bounds count from the end, and all are cut to what is there.

@@ -49,7 +49,12 @@ pub struct Budget {
 impl Budget {
     /// The budget for a conversation of so many bytes.
     pub fn new(input_bytes: usize) -> Self {
-        Budget { left: WORK.saturating_add(WORK_PER_INPUT_BYTE.saturating_mul(input_bytes as u64)) }
+        Budget::of(WORK.saturating_add(WORK_PER_INPUT_BYTE.saturating_mul(input_bytes as u64)))
+    }
+
+    /// A budget of so much work.
+    pub fn of(work: u64) -> Self {
+        Budget { left: work }
     }
 
     /// Takes work away, or stops the rendering.

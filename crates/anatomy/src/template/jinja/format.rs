@@ -137,10 +137,15 @@ pub fn percent(renderer: &mut Renderer, pattern: &str, values: &Value) -> Result
     }
     out.push_str(rest);
     renderer.budget.text(out.len())?;
-    if !named && list.next().is_some() && !matches!(values, Value::Dict(_) | Value::List(_)) {
+    if !named && list.next().is_some() && !is_mapping(values) {
         return wrong("not all arguments converted during string formatting");
     }
     Ok(out)
+}
+
+/// What counts as a mapping, of which a format may use nothing at all: whatever can be subscripted.
+fn is_mapping(values: &Value) -> bool {
+    matches!(values, Value::Dict(_) | Value::List(_) | Value::Range(_) | Value::Undefined(_))
 }
 
 fn number_wanted<T>(kind: char, value: &Value) -> Result<T> {
@@ -188,12 +193,19 @@ fn ascii(text: &str) -> String {
     out
 }
 
-/// `pattern.format(...)`
-pub fn braces(renderer: &mut Renderer, pattern: &str, args: &Args) -> Result<String> {
-    fields(renderer, pattern, args, &mut 0, 2)
+/// How the fields of a pattern are numbered: by themselves or by hand.
+#[derive(Default)]
+struct Numbering {
+    next: usize,
+    manual: bool,
 }
 
-fn fields(renderer: &mut Renderer, pattern: &str, args: &Args, auto: &mut usize, levels: u8) -> Result<String> {
+/// `pattern.format(...)`
+pub fn braces(renderer: &mut Renderer, pattern: &str, args: &Args) -> Result<String> {
+    fields(renderer, pattern, args, &mut Numbering::default(), 3)
+}
+
+fn fields(renderer: &mut Renderer, pattern: &str, args: &Args, auto: &mut Numbering, levels: u8) -> Result<String> {
     if levels == 0 {
         return wrong("Max string recursion exceeded");
     }
@@ -246,15 +258,20 @@ fn fields(renderer: &mut Renderer, pattern: &str, args: &Args, auto: &mut usize,
     Ok(out)
 }
 
-fn field_value(renderer: &mut Renderer, name: &str, args: &Args, auto: &mut usize) -> Result<Value> {
+fn field_value(renderer: &mut Renderer, name: &str, args: &Args, auto: &mut Numbering) -> Result<Value> {
     let end = name.find(['.', '[']).unwrap_or(name.len());
     let (first, mut rest) = name.split_at_checked(end).unwrap_or((name, ""));
     let index = if first.is_empty() {
-        *auto += 1;
-        Some(*auto - 1)
+        auto.next += 1;
+        Some(auto.next - 1)
     } else {
-        first.parse::<usize>().ok()
+        let index = first.parse::<usize>().ok();
+        auto.manual |= index.is_some();
+        index
     };
+    if auto.manual && auto.next > 0 {
+        return wrong("fields are numbered by hand and by themselves at once");
+    }
     let found = match index {
         Some(index) => args.positional.get(index),
         None => args.keywords.iter().find(|(known, _)| **known == *first).map(|(_, value)| value),

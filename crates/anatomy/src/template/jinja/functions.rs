@@ -23,6 +23,8 @@ pub enum Function {
     Lipsum,
     RaiseException,
     StrftimeNow,
+    /// The template itself, which knows nothing but its blocks.
+    This,
 }
 
 impl Function {
@@ -37,9 +39,15 @@ impl Function {
             "lipsum" => Function::Lipsum,
             "raise_exception" => Function::RaiseException,
             "strftime_now" => Function::StrftimeNow,
+            "self" => Function::This,
             _ => return None,
         })
     }
+}
+
+/// Whether a name is that of a function that every template has.
+pub fn is_function(name: &str) -> bool {
+    Function::named(name).is_some()
 }
 
 impl<'t> Renderer<'t> {
@@ -119,6 +127,7 @@ impl<'t> Renderer<'t> {
                 self.joiners.push((separator, false));
                 Ok(Value::Joiner(self.joiners.len() - 1))
             }
+            Function::This => wrong("'TemplateReference' object is not callable"),
             Function::Lipsum => unsupported("lipsum writes other text each time"),
         }
     }

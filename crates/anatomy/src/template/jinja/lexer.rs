@@ -180,10 +180,17 @@ impl<'a> Lexer<'a> {
             self.take(self.rest.len() - after.len());
             return Ok(());
         }
+        // Jinja lets it be open where nothing follows.
+        if self.rest.is_empty() {
+            return Ok(());
+        }
         self.fail("a raw block is not closed by {% endraw %}")
     }
 
     fn comment(&mut self) -> Result<()> {
+        if self.rest.is_empty() {
+            return Ok(());
+        }
         let Some(at) = self.rest.find("#}") else {
             return self.fail("a comment is not closed by #}");
         };

@@ -29,7 +29,8 @@ mod text;
 mod time;
 pub mod value;
 
+pub use functions::is_function;
 pub use lexer::unified;
 pub use text::is_space;
 pub use parser::parse;
-pub use render::{Given, render};
+pub use render::{Given, evaluate, render};

@@ -168,7 +168,7 @@ impl Parser {
             "for" => self.for_loop()?,
             "if" => self.condition()?,
             "set" => {
-                let target = self.target(true, "")?;
+                let target = self.target(true)?;
                 if self.skip_sign("=") {
                     StatementKind::Set { target, value: self.tuple(false)? }
                 } else {
@@ -201,7 +201,7 @@ impl Parser {
                     if !targets.is_empty() {
                         self.expect_sign(",")?;
                     }
-                    let target = self.target(false, "")?;
+                    let target = self.target(false)?;
                     self.expect_sign("=")?;
                     targets.push((target, self.expression()?));
                 }
@@ -257,7 +257,7 @@ impl Parser {
     }
 
     fn for_loop(&mut self) -> Result<StatementKind> {
-        let target = self.target(false, "in")?;
+        let target = self.target(false)?;
         self.expect_name("in")?;
         let over = self.tuple_of(|parser| parser.or(), |parser| parser.at_name("recursive"), false)?;
         let test = if self.skip_name("if") { Some(self.expression()?) } else { None };
@@ -309,16 +309,16 @@ impl Parser {
     }
 
     /// What is assigned to: names, tuples of names, and (for `set`) attributes of namespaces.
-    fn target(&mut self, attributes: bool, end: &str) -> Result<Target> {
+    fn target(&mut self, attributes: bool) -> Result<Target> {
         let mut parts = Vec::new();
         let mut is_tuple = false;
         loop {
-            if is_tuple && (self.at_sign("=") || self.at_sign(")") || self.at_name(end) || *self.peek() == Token::BlockEnd)
+            if is_tuple && (self.at_sign(")") || *self.peek() == Token::BlockEnd)
             {
                 break;
             }
             if self.skip_sign("(") {
-                parts.push(self.nest(|parser| parser.target(attributes, ""))?);
+                parts.push(self.nest(|parser| parser.target(attributes))?);
                 self.expect_sign(")")?;
             } else {
                 let name = self.name()?;

@@ -90,6 +90,7 @@ impl Renderer<'_> {
                 let turn = self.loop_attribute(index, "index")?.and_then(|turn| turn.as_int()).unwrap_or(0);
                 out.push_str(&format!("<LoopContext {turn}/{length}>"));
             }
+            Value::Function(super::functions::Function::This) => out.push_str("<TemplateReference None>"),
             Value::Function(_) | Value::Method(_) | Value::Iterator(_) | Value::Cycler(_) | Value::Joiner(_) => {
                 let of = value.type_name();
                 return unsupported(format!("a {of} is written: Python would write its address, which is never the same"));

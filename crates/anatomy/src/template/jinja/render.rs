@@ -46,6 +46,8 @@ pub struct Given {
     pub now: Option<jiff::civil::DateTime>,
     /// Work is allowed according to the size of the input.
     pub input_bytes: usize,
+    /// Other work than that.
+    pub work: Option<u64>,
 }
 
 /// What a rendering gives: the text, and what `{% generation %}` wrote of it.
@@ -79,27 +81,10 @@ pub struct Renderer<'t> {
 
 /// Renders a template.
 pub fn render(template: &Block, given: Given) -> Result<Output> {
-    let mut renderer = Renderer {
-        budget: Budget::new(given.input_bytes),
-        now: given.now,
-        macros: Vec::new(),
-        namespaces: Vec::new(),
-        loops: Vec::new(),
-        iterators: Vec::new(),
-        cyclers: Vec::new(),
-        joiners: Vec::new(),
-        spot: 0,
-        scopes: vec![Scope { parent: None, names: given.names.into_iter().collect() }],
-        scope: 0,
-        kept_scopes: 1,
-        outputs: vec![String::new()],
-        generation: Vec::new(),
-        stack: 0,
-    };
+    let budget = given.work.map_or(Budget::new(given.input_bytes), Budget::of);
+    let mut renderer = Renderer::new(given.names, given.now, budget);
     match renderer.block(template) {
-        Ok(_) => {
-            Ok(Output { text: renderer.outputs.pop().unwrap_or_default(), generation: renderer.generation })
-        }
+        Ok(_) => Ok(Output { text: renderer.outputs.pop().unwrap_or_default(), generation: renderer.generation }),
         Err(mut error) => {
             error.spot.get_or_insert(renderer.spot);
             Err(error)
@@ -107,7 +92,35 @@ pub fn render(template: &Block, given: Given) -> Result<Output> {
     }
 }
 
+/// The value of an expression by itself.
+pub fn evaluate(expr: &Expr, names: Vec<(Arc<str>, Value)>, budget: &mut Budget) -> Result<Value> {
+    let mut renderer = Renderer::new(names, None, std::mem::replace(budget, Budget::of(0)));
+    let value = renderer.eval(expr);
+    *budget = renderer.budget;
+    value
+}
+
 impl<'t> Renderer<'t> {
+    fn new(names: Vec<(Arc<str>, Value)>, now: Option<jiff::civil::DateTime>, budget: Budget) -> Self {
+        Renderer {
+            budget,
+            now,
+            macros: Vec::new(),
+            namespaces: Vec::new(),
+            loops: Vec::new(),
+            iterators: Vec::new(),
+            cyclers: Vec::new(),
+            joiners: Vec::new(),
+            spot: 0,
+            scopes: vec![Scope { parent: None, names: names.into_iter().collect() }],
+            scope: 0,
+            kept_scopes: 1,
+            outputs: vec![String::new()],
+            generation: Vec::new(),
+            stack: 0,
+        }
+    }
+
     /// Runs something one level deeper.
     pub fn deeper<T>(&mut self, run: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         if self.stack >= MAX_STACK {

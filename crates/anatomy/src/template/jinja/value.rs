@@ -258,6 +258,7 @@ impl Value {
             Value::View(View::Keys, _) => "dict_keys",
             Value::View(View::Values, _) => "dict_values",
             Value::View(View::Items, _) => "dict_items",
+            Value::Function(Function::This) => "TemplateReference",
             Value::Function(_) => "function",
             Value::Method(_) => "builtin_function_or_method",
             Value::Macro(_) => "Macro",
