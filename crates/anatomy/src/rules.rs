@@ -11,6 +11,7 @@ pub static ALL: &[&[&Rule]] = &[
     crate::check::INDEX,
     crate::model::RULES,
     crate::report::RULES,
+    crate::tokenizer::RULES,
     container::safetensors::RULES,
     container::gguf::RULES,
     container::gguf_checks::RULES,

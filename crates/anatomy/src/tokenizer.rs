@@ -1,574 +1,501 @@
-//! What a model's tokenizer is, from whichever of its files are there.
+//! Tokenizers: read from whichever files hold them, run, and summed up.
 //!
-//! Files of 33 MB are streamed through: entries are counted and the few special tokens kept, no tree is built.
+//! [`read`] and [`of`] give the whole of it as a [`Tokenizer`], the same for every kind of file; [`summarise`] only
+//! counts, for one line of `inspect`.
 
+mod config;
 mod gguf;
+mod sentencepiece;
+mod summary;
+mod tekken;
+mod tiktoken;
+mod tokenizer_json;
+mod vocab;
+mod words;
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::fmt;
+use serde::Serialize;
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Serialize};
-
-use crate::bytes::Reader;
-use crate::container::protobuf::{Fields, Value, text};
-use crate::container::sentencepiece::{model_type, piece};
-use crate::container::text::rank_line;
 use crate::error::Result;
+use crate::finding::{Finding, Rule, Severity};
+use crate::model::Model;
 use crate::probe;
 use crate::source::Source;
 
-pub use gguf::of_model;
+pub use config::{Configuration, Role, Stated};
+pub use gguf::GgufSettings;
+pub use sentencepiece::SentencePieceSettings;
+pub use summary::{Special, TokenizerSummary, of_model, summarise};
+pub use tekken::TekkenSettings;
 
-/// A tokenizer in a few numbers.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct TokenizerSummary {
+static UNREADABLE: Rule = Rule {
+    name: "tokenizer-unreadable",
+    severity: Severity::Error,
+    why: "A tokenizer's file stops making sense at this place, so the rest of its vocabulary is missing and text \
+          cannot be split as the model expects.",
+    help: "download the file again",
+};
+static ENTRY_BROKEN: Rule = Rule {
+    name: "tokenizer-entry-invalid",
+    severity: Severity::Warning,
+    why: "An entry of the vocabulary has an id, a score or a text that no tokenizer can use; it is left out.",
+    help: "make the tokenizer's files anew from the original",
+};
+
+/// The rules of reading tokenizers.
+pub static RULES: &[&Rule] = &[&UNREADABLE, &ENTRY_BROKEN];
+
+/// Entries, merges or added tokens beyond this are not read; the largest vocabularies have half a million.
+const MAX_ENTRIES: usize = 1 << 22;
+
+/// A tokenizer, whatever the file that holds it.
+#[derive(Debug, Clone, Default)]
+pub struct Tokenizer {
     /// What holds it: `tokenizer-json`, `sentencepiece`, `tekken`, `tiktoken`, `vocab-json`, `vocab-txt`, `gguf`.
     pub kind: &'static str,
-    /// How it splits words, in lower case: `bpe`, `unigram`, `wordpiece`, `wordlevel`, `char`, `word`.
+    /// How it splits words, in lower case: `bpe`, `unigram`, `wordpiece`, …, as in [`TokenizerSummary::model`].
     pub model: String,
-    /// Distinct ids, added tokens included.
-    pub vocab_size: u64,
-    /// Merges of byte-pair encoding; `None` where the file has no list of them.
-    pub merges: Option<u64>,
-    /// Entries of the list of added tokens, whether or not the vocabulary has them too.
-    pub added_tokens: u64,
-    /// Special tokens by what they are for: `bos`, `eos`, `unk`, `pad`, `cls`, `sep`, `mask`.
-    pub special_tokens: BTreeMap<&'static str, Special>,
-    /// Whether a chat template comes with it.
-    pub chat_template: bool,
-    /// The highest id.
-    pub max_id: Option<u64>,
     /// Name of the file that holds it.
     pub source: String,
-    /// Why it could not be read to its end, where that is so.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub problem: Option<String>,
+    /// The vocabulary in order of ids; ids may be missing, and damaged files repeat some.
+    pub entries: Vec<Entry>,
+    /// How the entries' texts are written down.
+    pub notation: Notation,
+    /// Merges of byte-pair encoding in their order; `None` where the file has no list of them.
+    pub merges: Option<Vec<Merge>>,
+    /// Tokens that were added to the vocabulary, with what is known of how they are found in text.
+    pub added: Vec<AddedToken>,
+    /// What happens to a text first, step by step in words.
+    pub normalizer: Vec<String>,
+    /// How it is cut into words then.
+    pub pre_tokenizer: Vec<String>,
+    /// What is put around the ids at last.
+    pub post_processor: Vec<String>,
+    /// How ids become text again.
+    pub decoder: Vec<String>,
+    /// Whether bytes that no entry covers have entries of their own (`<0x0A>`, or an alphabet of bytes).
+    pub byte_fallback: bool,
+    /// Which token is what, as each file states it: several statements of one role may disagree.
+    pub roles: Vec<Role>,
+    /// What the files beside it say.
+    pub configuration: Configuration,
+    /// What only this kind of file has.
+    pub details: Details,
+    /// What is odd or wrong about the file.
+    pub findings: Vec<Finding>,
+    /// The file itself, for those who run it.
+    pub(crate) files: Vec<Source>,
 }
 
-/// A special token.
+/// One entry of a vocabulary.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// Its id, which is the row of the embedding.
+    pub id: u32,
+    /// Its text as the file writes it; see [`Tokenizer::bytes`].
+    pub stored: Box<[u8]>,
+    /// Its score, where the algorithm has scores; the rank, where it has ranks.
+    pub score: Option<f32>,
+    /// What it is there for.
+    pub kind: EntryKind,
+}
+
+/// What an entry is there for, in SentencePiece's terms.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EntryKind {
+    /// A piece of text.
+    #[default]
+    Normal,
+    /// What stands for text that cannot be encoded.
+    Unknown,
+    /// A mark that no text becomes: begin, end, padding.
+    Control,
+    /// Text that is always one token.
+    UserDefined,
+    /// One byte.
+    Byte,
+    /// A reserved row.
+    Unused,
+}
+
+/// Two pieces that become one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Merge {
+    /// The left one, as the file writes it.
+    pub left: Box<str>,
+    /// The right one.
+    pub right: Box<str>,
+}
+
+/// A token beyond the trained vocabulary, or one of it that is found in text before anything else happens.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Special {
-    /// Its text.
-    pub token: Option<String>,
+pub struct AddedToken {
     /// Its id.
-    pub id: Option<u64>,
+    pub id: Option<u32>,
+    /// Its text.
+    pub content: String,
+    /// Whether it steers the model rather than being text.
+    pub special: bool,
+    /// Whether blanks before it are swallowed.
+    pub lstrip: bool,
+    /// Whether blanks after it are swallowed.
+    pub rstrip: bool,
+    /// Whether it is looked for in the normalised text.
+    pub normalized: bool,
+    /// Whether it must not touch letters.
+    pub single_word: bool,
+    /// Name of the file that says so.
+    pub source: String,
 }
 
-/// Roles of special tokens, with their keys in `tokenizer_config.json` and `special_tokens_map.json`.
-const ROLES: [(&str, &str); 7] = [
-    ("bos", "bos_token"),
-    ("eos", "eos_token"),
-    ("unk", "unk_token"),
-    ("pad", "pad_token"),
-    ("cls", "cls_token"),
-    ("sep", "sep_token"),
-    ("mask", "mask_token"),
-];
+/// How a vocabulary writes down bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Notation {
+    /// As they are.
+    #[default]
+    Plain,
+    /// Each byte as a printable letter, as GPT-2 does (`Ġ` is a blank).
+    ByteLetters,
+    /// `▁` for a blank, `<0x0A>` for a byte.
+    Blanks,
+    /// `##` before what continues a word.
+    Continuation,
+    /// `▁` before what begins a word, nothing before what continues it, as llama.cpp writes WordPiece.
+    WordBegin,
+    /// Escapes as in Python's byte strings (`\n`, `\xff`), as RWKV writes them.
+    Escapes,
+}
 
-/// Files larger than this are no tokenizer.
-const MAX_FILE: u64 = 1 << 30;
+/// What only one kind of file has.
+#[derive(Debug, Clone, Default)]
+pub enum Details {
+    /// Nothing more.
+    #[default]
+    None,
+    /// SentencePiece's settings.
+    SentencePiece(Box<SentencePieceSettings>),
+    /// Ranks with the pattern that cuts words; `None` where the file has no pattern, as OpenAI's own have none.
+    Ranks {
+        /// The regular expression.
+        pattern: Option<String>,
+    },
+    /// Tekken's settings.
+    Tekken(TekkenSettings),
+    /// The keys of a GGUF that llama.cpp looks at.
+    Gguf(Box<GgufSettings>),
+}
 
-/// Sums up the tokenizer of a model from the files of its directory, each with its name. Files that have nothing to do
-/// with a tokenizer are ignored; weights need not be left out, since only first bytes are read of them.
-pub fn summarise<'a>(files: impl IntoIterator<Item = (&'a str, &'a Source)>) -> Option<TokenizerSummary> {
-    let files: Vec<(&str, &Source, &str)> = files
-        .into_iter()
-        .filter_map(|(name, source)| Some((name, source, probe::identify(source).ok()?.format.id)))
-        .collect();
-    let named = |ending: &str| files.iter().find(|(name, ..)| base(name) == ending);
-    let with_ending =
-        |endings: &[&str]| files.iter().find(|(name, ..)| endings.iter().any(|end| base(name).ends_with(end)));
-
-    let mut chat_template = with_ending(&["chat_template.jinja", "chat_template.json"]).is_some();
-    let mut special = BTreeMap::new();
-    for ending in ["tokenizer_config.json", "special_tokens_map.json"] {
-        let configuration = files.iter().find(|(name, _, id)| base(name).ends_with(ending) && *id == "config-json");
-        if let Some((_, source, _)) = configuration {
-            chat_template |= read_configuration(source, &mut special).unwrap_or(false);
+impl Tokenizer {
+    /// The bytes that an entry stands for.
+    pub fn bytes(&self, entry: &Entry) -> Vec<u8> {
+        match entry.kind {
+            EntryKind::Normal | EntryKind::Byte | EntryKind::Unused => self.notation.bytes(&entry.stored),
+            _ => entry.stored.to_vec(),
         }
     }
 
-    let of = |format: &str| files.iter().find(|(_, _, id)| *id == format);
-    let mut summary = TokenizerSummary { special_tokens: special, chat_template, ..TokenizerSummary::default() };
-    let read = if let Some((name, source, _)) = of("tokenizer-json") {
-        summary.kind = "tokenizer-json";
-        summary.source = (*name).to_string();
-        read_tokenizer_json(source, &mut summary)
-    } else if let Some((name, source, _)) = of("tekken") {
-        summary.kind = "tekken";
-        summary.source = (*name).to_string();
-        read_tekken(source, &mut summary)
-    } else if let Some((name, source, _)) = of("sentencepiece") {
-        summary.kind = "sentencepiece";
-        summary.source = (*name).to_string();
-        read_sentencepiece(source, &mut summary)
-    } else if let Some((name, source, _)) = of("tiktoken") {
-        summary.kind = "tiktoken";
-        summary.source = (*name).to_string();
-        read_tiktoken(source, &mut summary)
-    } else if let Some((name, source, _)) =
-        named("vocab.json").or_else(|| named("encoder.json")).filter(|f| f.2 == "json")
-    {
-        summary.kind = "vocab-json";
-        summary.source = (*name).to_string();
-        let merges = named("merges.txt").or_else(|| named("vocab.bpe")).map(|(_, source, _)| *source);
-        read_vocab_json(source, merges, &mut summary)
-    } else if let Some((name, source, _)) = named("vocab.txt").filter(|file| file.2 == "text") {
-        summary.kind = "vocab-txt";
-        summary.source = (*name).to_string();
-        read_vocab_txt(source, &mut summary)
-    } else {
-        return None;
+    /// The entries of an id: one, in a healthy vocabulary.
+    pub fn with_id(&self, id: u32) -> impl Iterator<Item = &Entry> {
+        let from = self.entries.partition_point(|entry| entry.id < id);
+        self.entries.get(from..).unwrap_or_default().iter().take_while(move |entry| entry.id == id)
+    }
+
+    /// The id of a token by its text, added tokens first, as loaders have it.
+    pub fn id_of(&self, text: &str) -> Option<u32> {
+        let added = self.added.iter().find(|token| token.content == text).and_then(|token| token.id);
+        added.or_else(|| self.entries.iter().find(|entry| *entry.stored == *text.as_bytes()).map(|entry| entry.id))
+    }
+
+    /// How many distinct ids there are.
+    pub fn size(&self) -> usize {
+        self.entries.iter().zip(self.entries.iter().skip(1)).filter(|(one, next)| one.id != next.id).count()
+            + usize::from(!self.entries.is_empty())
+    }
+
+    /// The statements of a role (`bos`, `eos`, …), the one that loaders follow first.
+    pub fn role<'a>(&'a self, role: &'a str) -> impl Iterator<Item = &'a Role> {
+        self.roles.iter().filter(move |stated| stated.role == role)
+    }
+
+    /// Puts the entries in order, adds those that only the list of added tokens has, and gives roles their ids.
+    fn settle(&mut self) {
+        self.entries.sort_by_key(|entry| entry.id);
+        let mut seen: std::collections::HashSet<u32> = self.entries.iter().map(|entry| entry.id).collect();
+        for token in &self.added {
+            let Some(id) = token.id else { continue };
+            if seen.insert(id) {
+                let kind = if token.special { EntryKind::Control } else { EntryKind::UserDefined };
+                self.entries.push(Entry { id, stored: token.content.as_bytes().into(), score: None, kind });
+            }
+        }
+        self.entries.sort_by_key(|entry| entry.id);
+        let wanted: Vec<String> = self.roles.iter().filter_map(|role| role.token.clone()).collect();
+        let mut ids = std::collections::HashMap::new();
+        let wanted: std::collections::HashSet<&str> = wanted.iter().map(String::as_str).collect();
+        for entry in &self.entries {
+            if let Some(text) = std::str::from_utf8(&entry.stored).ok().filter(|text| wanted.contains(text)) {
+                ids.entry(text.to_string()).or_insert(entry.id);
+            }
+        }
+        for token in self.added.iter().filter(|token| wanted.contains(token.content.as_str())) {
+            if let Some(id) = token.id {
+                ids.insert(token.content.clone(), id);
+            }
+        }
+        for role in &mut self.roles {
+            match (&role.token, role.id) {
+                (Some(token), None) => role.id = ids.get(token).copied().map(u64::from),
+                (None, Some(id)) => {
+                    let from = self.entries.partition_point(|entry| u64::from(entry.id) < id);
+                    let entry = self.entries.get(from).filter(|entry| u64::from(entry.id) == id);
+                    role.token = entry.map(|entry| String::from_utf8_lossy(&entry.stored).into_owned());
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Marks the entries that the list of added tokens names.
+    fn mark_added(&mut self) {
+        let added: std::collections::HashMap<u32, &AddedToken> =
+            self.added.iter().filter_map(|token| Some((token.id?, token))).collect();
+        for entry in &mut self.entries {
+            if let Some(token) = added.get(&entry.id)
+                && *token.content.as_bytes() == *entry.stored
+            {
+                entry.kind = if token.special { EntryKind::Control } else { EntryKind::UserDefined };
+            }
+        }
+    }
+
+    fn problem(&mut self, rule: &'static Rule, message: impl Into<String>) {
+        self.findings.push(Finding::new(rule, message).file(self.source.as_str()));
+    }
+
+    /// Notes why the file could not be read to its end.
+    fn unread(&mut self, error: &crate::Error) {
+        let mut finding = Finding::new(&UNREADABLE, error.message()).file(self.source.as_str());
+        finding.offset = error.offset();
+        self.findings.push(finding);
+    }
+}
+
+impl Notation {
+    /// The bytes that a stored text stands for.
+    pub fn bytes(self, stored: &[u8]) -> Vec<u8> {
+        match self {
+            Notation::Plain => stored.to_vec(),
+            Notation::ByteLetters => match std::str::from_utf8(stored) {
+                Ok(text) => match text.chars().map(byte_of_letter).collect() {
+                    Some(bytes) => bytes,
+                    None => stored.to_vec(),
+                },
+                Err(_) => stored.to_vec(),
+            },
+            Notation::Blanks => match byte_of_tag(stored) {
+                Some(byte) => vec![byte],
+                None => replace(stored, "▁".as_bytes(), b" "),
+            },
+            Notation::Continuation => stored.strip_prefix(b"##").unwrap_or(stored).to_vec(),
+            Notation::WordBegin => stored.strip_prefix("▁".as_bytes()).unwrap_or(stored).to_vec(),
+            Notation::Escapes => unescape(stored),
+        }
+    }
+}
+
+/// The byte that a letter of GPT-2's alphabet stands for: printable Latin-1 for itself, letters from U+0100 on for the
+/// others in their order (`bytes_to_unicode` of <https://github.com/openai/gpt-2/blob/master/src/encoder.py>).
+pub(crate) fn byte_of_letter(letter: char) -> Option<u8> {
+    let code = u32::from(letter);
+    let byte = match code {
+        0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff => code,
+        0x100..=0x120 => code - 0x100,
+        0x121..=0x142 => code - 0x121 + 0x7f,
+        0x143 => 0xad,
+        _ => return None,
     };
-    if let Err(error) = read {
-        summary.problem = Some(error.to_string());
-    }
-    Some(summary)
+    u8::try_from(byte).ok()
 }
 
-fn base(name: &str) -> &str {
-    name.rsplit(['/', '\\']).next().unwrap_or(name)
-}
-
-fn whole(source: &Source) -> Result<Vec<u8>> {
-    if source.len() > MAX_FILE {
-        let message = format!("a tokenizer of {} bytes; the limit is {MAX_FILE}", source.len());
-        return Err(crate::Error::new(crate::ErrorKind::Limit, message).in_file(source.name()));
-    }
-    let bytes = source.read_up_to(0, MAX_FILE)?;
-    Ok(match bytes.strip_prefix(b"\xef\xbb\xbf") {
-        Some(rest) => rest.to_vec(),
-        None => bytes,
-    })
-}
-
-/// Distinct numbers, in a bit each. Ids beyond any vocabulary are only counted.
-#[derive(Default)]
-struct Ids {
-    bits: Vec<u64>,
-    count: u64,
-    max: Option<u64>,
-}
-
-impl Ids {
-    /// No vocabulary has so many; a hostile id must not cost memory.
-    const MOST: u64 = 1 << 26;
-
-    fn insert(&mut self, id: u64) {
-        self.max = self.max.max(Some(id));
-        let Ok(word) = usize::try_from(id / 64) else { return };
-        if id >= Self::MOST {
-            self.count += 1;
-            return;
-        }
-        if word >= self.bits.len() {
-            self.bits.resize((word + 1).next_power_of_two(), 0);
-        }
-        if let Some(bits) = self.bits.get_mut(word) {
-            let bit = 1 << (id % 64);
-            self.count += u64::from(*bits & bit == 0);
-            *bits |= bit;
-        }
-    }
-
-    fn write(&self, summary: &mut TokenizerSummary) {
-        summary.vocab_size = self.count;
-        summary.max_id = self.max;
+/// The letter that stands for a byte in GPT-2's alphabet.
+pub(crate) fn letter_of_byte(byte: u8) -> char {
+    match byte {
+        0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff => char::from(byte),
+        0..=0x20 => char::from_u32(0x100 + u32::from(byte)).unwrap_or_default(),
+        0x7f..=0xa0 => char::from_u32(0x121 + u32::from(byte - 0x7f)).unwrap_or_default(),
+        0xad => '\u{143}',
     }
 }
 
-fn json_error(source: &Source, error: &serde_json::Error) -> crate::Error {
-    crate::Error::malformed(error.to_string()).in_file(source.name())
+/// The byte of an entry such as `<0x0A>`.
+pub(crate) fn byte_of_tag(stored: &[u8]) -> Option<u8> {
+    let digits = stored.strip_prefix(b"<0x")?.strip_suffix(b">")?;
+    let plain = digits.len() == 2 && digits.iter().all(u8::is_ascii_hexdigit);
+    plain.then(|| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok())?
 }
 
-/// A token that stands as text or as an object with its text in `content`.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Token {
-    Text(String),
-    Object { content: String },
-    Other(IgnoredAny),
+/// The entry of a byte, as SentencePiece writes it.
+pub(crate) fn tag_of_byte(byte: u8) -> String {
+    format!("<0x{byte:02X}>")
 }
 
-/// Takes the special tokens of a configuration; returns whether it has a chat template.
-fn read_configuration(source: &Source, special: &mut BTreeMap<&'static str, Special>) -> Result<bool> {
-    struct Configuration<'a>(&'a mut BTreeMap<&'static str, Special>, bool);
-    impl<'de> Visitor<'de> for &mut Configuration<'_> {
-        type Value = ();
-        fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-            f.write_str("a tokenizer's configuration")
-        }
-        fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<(), M::Error> {
-            while let Some(key) = map.next_key::<Cow<'de, str>>()? {
-                if let Some((role, _)) = ROLES.iter().find(|(_, name)| *name == key) {
-                    if let Token::Text(token) | Token::Object { content: token } = map.next_value()? {
-                        let id = self.0.get(role).and_then(|known| known.id);
-                        self.0.entry(role).or_insert(Special { token: Some(token), id });
-                    }
-                } else if key == "chat_template" {
-                    self.1 |= map.next_value::<Option<IgnoredAny>>()?.is_some();
-                } else {
-                    map.next_value::<IgnoredAny>()?;
-                }
+fn replace(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some(first) = rest.first() {
+        match rest.strip_prefix(from) {
+            Some(after) => {
+                out.extend_from_slice(to);
+                rest = after;
             }
-            Ok(())
-        }
-    }
-    let bytes = whole(source)?;
-    let mut configuration = Configuration(special, false);
-    let read = serde_json::Deserializer::from_slice(&bytes).deserialize_map(&mut configuration);
-    read.map_err(|error| json_error(source, &error))?;
-    Ok(configuration.1)
-}
-
-fn read_tokenizer_json(source: &Source, summary: &mut TokenizerSummary) -> Result<()> {
-    let bytes = whole(source)?;
-    let mut found = TokenizerJson { summary, ids: Ids::default(), unknown_id: None };
-    let read = serde_json::Deserializer::from_slice(&bytes).deserialize_map(&mut found);
-    let TokenizerJson { ids, summary, .. } = found;
-    ids.write(summary);
-    read.map_err(|error| json_error(source, &error))
-}
-
-/// `tokenizer.json`, while it is read.
-struct TokenizerJson<'a> {
-    summary: &'a mut TokenizerSummary,
-    ids: Ids,
-    unknown_id: Option<u64>,
-}
-
-impl TokenizerJson<'_> {
-    /// Notes the id of a token, where it is a special one.
-    fn note(&mut self, token: &str, id: u64) {
-        for special in self.summary.special_tokens.values_mut() {
-            if special.token.as_deref() == Some(token) {
-                special.id = Some(id);
+            None => {
+                out.push(*first);
+                rest = rest.get(1..).unwrap_or_default();
             }
         }
     }
+    out
 }
 
-impl<'de> Visitor<'de> for &mut TokenizerJson<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("a tokenizer")
-    }
-
-    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<(), M::Error> {
-        #[derive(Deserialize)]
-        struct Added<'a> {
-            id: u64,
-            #[serde(borrow)]
-            content: Cow<'a, str>,
+/// Undoes the escapes of RWKV's vocabularies, as llama.cpp's `llama_unescape_rwkv_token` does.
+pub(crate) fn unescape(stored: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(stored.len());
+    let mut bytes = stored.iter().copied();
+    while let Some(byte) = bytes.next() {
+        if byte != b'\\' {
+            out.push(byte);
+            continue;
         }
-        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
-            match &*key {
-                "model" => map.next_value_seed(Model(self))?,
-                "added_tokens" => {
-                    let mut added = |token: Added| {
-                        self.summary.added_tokens += 1;
-                        self.ids.insert(token.id);
-                        self.note(&token.content, token.id);
-                    };
-                    map.next_value_seed(Each::new(&mut added))?;
-                }
-                _ => drop(map.next_value::<IgnoredAny>()?),
+        match bytes.next() {
+            Some(b't') => out.push(b'\t'),
+            Some(b'n') => out.push(b'\n'),
+            Some(b'r') => out.push(b'\r'),
+            Some(b'x') => {
+                let digit = |byte: u8| if byte >= b'a' { byte - b'a' + 10 } else { byte.wrapping_sub(b'0') };
+                let (Some(high), Some(low)) = (bytes.next(), bytes.next()) else { break };
+                out.push((digit(high) << 4).wrapping_add(digit(low)));
             }
+            Some(other) => out.push(other),
+            None => {}
         }
-        Ok(())
+    }
+    out
+}
+
+/// Reads every tokenizer that the files of one directory hold, each file with its name; the one that loaders prefer
+/// comes first. Files that have nothing to do with tokenizers are ignored: only first bytes are read of them.
+pub fn read<'a>(files: impl IntoIterator<Item = (&'a str, &'a Source)>) -> Vec<Tokenizer> {
+    let files: Vec<File> = files
+        .into_iter()
+        .filter_map(|(name, source)| Some(File { name, source, format: probe::identify(source).ok()?.format.id }))
+        .collect();
+    let configuration = config::read(&files);
+    let of = |format: &'static str| files.iter().filter(move |file| file.format == format);
+    let named = |ending: &'static str| files.iter().find(move |file| summary::base(file.name) == ending);
+    let mut found = Vec::new();
+    found.extend(of("tokenizer-json").map(tokenizer_json::read));
+    found.extend(of("tekken").map(tekken::read));
+    found.extend(of("sentencepiece").map(sentencepiece::read));
+    found.extend(of("tiktoken").map(tiktoken::read));
+    found.extend(of("json").filter(|file| tiktoken::is_json(file.source)).map(tiktoken::read_json));
+    if let Some(file) = named("vocab.json").or_else(|| named("encoder.json")).filter(|file| file.format == "json") {
+        found.push(vocab::read_json(file, named("merges.txt").or_else(|| named("vocab.bpe"))));
+    }
+    if let Some(file) = named("vocab.txt").filter(|file| file.format == "text") {
+        found.push(vocab::read_text(file));
+    }
+    for tokenizer in &mut found {
+        tokenizer.take_configuration(&configuration);
+        tokenizer.settle();
+    }
+    found
+}
+
+/// Reads every tokenizer of a model: the one within a GGUF first, then those of the files beside the weights.
+pub fn of(model: &Model) -> Vec<Tokenizer> {
+    let mut found = Vec::new();
+    if let Some(file) = model.gguf() {
+        found.extend(gguf::read(&file.path, &file.source, &file.container));
+    }
+    let files =
+        model.files.iter().filter(|file| file.container.tensors.is_empty() && file.container.format.id != "gguf");
+    found.extend(read(files.map(|file| (file.path.as_str(), &file.source))));
+    found
+}
+
+/// A file of a directory, with what its first bytes say it is.
+pub(crate) struct File<'a> {
+    name: &'a str,
+    source: &'a Source,
+    format: &'static str,
+}
+
+impl File<'_> {
+    /// The beginnings of the tokenizer that it holds.
+    fn tokenizer(&self, kind: &'static str) -> Tokenizer {
+        Tokenizer { kind, source: self.name.to_string(), files: vec![self.source.clone()], ..Tokenizer::default() }
+    }
+
+    fn bytes(&self) -> Result<Vec<u8>> {
+        summary::whole(self.source)
     }
 }
 
-/// Hands each element of a list to a function.
-struct Each<F, T>(F, std::marker::PhantomData<T>);
-
-impl<T, F: FnMut(T)> Each<F, T> {
-    fn new(function: F) -> Self {
-        Each(function, std::marker::PhantomData)
+/// Decodes base64 in its plain alphabet, padded or not; `None` for anything else.
+pub(crate) fn base64(text: &[u8]) -> Option<Vec<u8>> {
+    let text = text.strip_suffix(b"==").or_else(|| text.strip_suffix(b"=")).unwrap_or(text);
+    if text.len() % 4 == 1 {
+        return None;
     }
-}
-
-impl<'de, T: Deserialize<'de>, F: FnMut(T)> DeserializeSeed<'de> for Each<F, T> {
-    type Value = ();
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de, T: Deserialize<'de>, F: FnMut(T)> Visitor<'de> for Each<F, T> {
-    type Value = ();
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("a list")
-    }
-    fn visit_seq<S: SeqAccess<'de>>(mut self, mut list: S) -> Result<(), S::Error> {
-        while let Some(element) = list.next_element()? {
-            (self.0)(element);
-        }
-        Ok(())
-    }
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-}
-
-/// The `model` of a `tokenizer.json`.
-struct Model<'a, 'b>(&'a mut TokenizerJson<'b>);
-
-impl<'de> DeserializeSeed<'de> for Model<'_, '_> {
-    type Value = ();
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Model<'_, '_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("a tokenizer's model")
-    }
-
-    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<(), M::Error> {
-        let Model(found) = self;
-        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
-            match &*key {
-                "type" => found.summary.model = map.next_value::<String>()?.to_ascii_lowercase(),
-                "vocab" => map.next_value_seed(Vocabulary(found))?,
-                "merges" => {
-                    let mut count = 0;
-                    map.next_value_seed(Each::new(|_: IgnoredAny| count += 1))?;
-                    found.summary.merges = Some(count);
-                }
-                "unk_id" => found.unknown_id = map.next_value()?,
-                "unk_token" => {
-                    let token = map.next_value::<Option<String>>()?;
-                    if token.is_some() {
-                        found.summary.special_tokens.entry("unk").or_insert(Special { token, id: None });
-                    }
-                }
-                _ => drop(map.next_value::<IgnoredAny>()?),
-            }
-        }
-        if found.summary.model.is_empty() {
-            // Files of before 2020 do not name the type; only byte-pair encoding has merges.
-            found.summary.model = if found.summary.merges.is_some() { "bpe" } else { "wordpiece" }.to_string();
-        }
-        if let Some(id) = found.unknown_id {
-            found.summary.special_tokens.entry("unk").or_default().id.get_or_insert(id);
-        }
-        Ok(())
-    }
-}
-
-/// A vocabulary: a map from pieces to ids, or a list of pieces with scores.
-struct Vocabulary<'a, 'b>(&'a mut TokenizerJson<'b>);
-
-impl<'de> DeserializeSeed<'de> for Vocabulary<'_, '_> {
-    type Value = ();
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Vocabulary<'_, '_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("a vocabulary")
-    }
-
-    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<(), M::Error> {
-        #[derive(Deserialize)]
-        struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
-        while let Some((Key(piece), id)) = map.next_entry::<Key<'de>, u64>()? {
-            self.0.ids.insert(id);
-            self.0.note(&piece, id);
-        }
-        Ok(())
-    }
-
-    fn visit_seq<S: SeqAccess<'de>>(self, mut list: S) -> Result<(), S::Error> {
-        #[derive(Deserialize)]
-        struct Piece<'a>(#[serde(borrow)] Cow<'a, str>, #[allow(dead_code)] f64);
-        let mut id = 0;
-        while let Some(Piece(piece, _)) = list.next_element()? {
-            self.0.ids.insert(id);
-            self.0.note(&piece, id);
-            id += 1;
-        }
-        Ok(())
-    }
-}
-
-fn read_vocab_json(source: &Source, merges: Option<&Source>, summary: &mut TokenizerSummary) -> Result<()> {
-    summary.model = if merges.is_some() { "bpe" } else { "wordlevel" }.to_string();
-    if let Some(merges) = merges {
-        let bytes = whole(merges)?;
-        let lines = bytes.split(|byte| *byte == b'\n');
-        let count = lines.filter(|line| !line.trim_ascii().is_empty() && !line.starts_with(b"#version")).count();
-        summary.merges = Some(count as u64);
-    }
-    let bytes = whole(source)?;
-    let mut found = TokenizerJson { summary, ids: Ids::default(), unknown_id: None };
-    let read = Vocabulary(&mut found).deserialize(&mut serde_json::Deserializer::from_slice(&bytes));
-    let TokenizerJson { ids, summary, .. } = found;
-    ids.write(summary);
-    read.map_err(|error| json_error(source, &error))
-}
-
-fn read_vocab_txt(source: &Source, summary: &mut TokenizerSummary) -> Result<()> {
-    summary.model = "wordpiece".to_string();
-    let bytes = whole(source)?;
-    let text = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
-    let mut count = 0;
-    for line in text.split(|byte| *byte == b'\n') {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        for special in summary.special_tokens.values_mut() {
-            if special.token.as_deref().is_some_and(|token| token.as_bytes() == line) {
-                special.id.get_or_insert(count);
-            }
-        }
-        count += 1;
-    }
-    summary.vocab_size = count;
-    summary.max_id = count.checked_sub(1);
-    Ok(())
-}
-
-fn read_tiktoken(source: &Source, summary: &mut TokenizerSummary) -> Result<()> {
-    summary.model = "bpe".to_string();
-    let bytes = whole(source)?;
-    let mut ids = Ids::default();
-    for line in bytes.split(|byte| *byte == b'\n') {
-        let line = line.trim_ascii();
-        match rank_line(line) {
-            Some(rank) => ids.insert(rank.into()),
-            None if line.is_empty() => {}
-            None => summary.problem = Some("a line is not a piece in base64 with its rank".to_string()),
-        }
-    }
-    ids.write(summary);
-    Ok(())
-}
-
-fn read_tekken(source: &Source, summary: &mut TokenizerSummary) -> Result<()> {
-    #[derive(Deserialize)]
-    struct Config {
-        default_vocab_size: Option<u64>,
-        default_num_special_tokens: Option<u64>,
-    }
-    #[derive(Deserialize)]
-    struct SpecialToken {
-        rank: u64,
-        token_str: String,
-    }
-    #[derive(Default)]
-    struct Tekken {
-        config: Option<Config>,
-        pieces: u64,
-        special: Option<Vec<SpecialToken>>,
-    }
-    impl<'de> Visitor<'de> for &mut Tekken {
-        type Value = ();
-        fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-            f.write_str("a Tekken tokenizer")
-        }
-        fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<(), M::Error> {
-            while let Some(key) = map.next_key::<Cow<'de, str>>()? {
-                match &*key {
-                    "config" => self.config = map.next_value()?,
-                    "vocab" => map.next_value_seed(Each::new(|_: IgnoredAny| self.pieces += 1))?,
-                    "special_tokens" => self.special = map.next_value()?,
-                    _ => drop(map.next_value::<IgnoredAny>()?),
-                }
-            }
-            Ok(())
-        }
-    }
-    let bytes = whole(source)?;
-    let mut found = Tekken::default();
-    let read = serde_json::Deserializer::from_slice(&bytes).deserialize_map(&mut found);
-    summary.model = "bpe".to_string();
-    let special = found.special.unwrap_or_default();
-    let config = found.config.as_ref();
-    // The list of pieces may be longer than what is used of it; special tokens take the first ids.
-    let reserved = config.and_then(|config| config.default_num_special_tokens).unwrap_or(special.len() as u64);
-    let most = config.and_then(|config| config.default_vocab_size);
-    summary.vocab_size = found.pieces.saturating_add(reserved).min(most.unwrap_or(u64::MAX));
-    summary.max_id = summary.vocab_size.checked_sub(1);
-    summary.added_tokens = reserved;
-    // Files without the list have the same first three.
-    for (role, token, id) in [("unk", "<unk>", 0), ("bos", "<s>", 1), ("eos", "</s>", 2), ("pad", "<pad>", u64::MAX)] {
-        let listed = special.iter().find(|known| known.token_str == token).map(|known| known.rank);
-        let id = listed.or((special.is_empty() && id < 3).then_some(id));
-        if id.is_some() {
-            summary.special_tokens.insert(role, Special { token: Some(token.to_string()), id });
-        }
-    }
-    read.map_err(|error| json_error(source, &error))
-}
-
-fn read_sentencepiece(source: &Source, summary: &mut TokenizerSummary) -> Result<()> {
-    // Stated after the pieces, so a cut file does not tell.
-    summary.model = "unknown".to_string();
-    let mut reader = Reader::new(source, 0);
-    let mut fields = Fields::of_source(&reader);
-    // Defaults of the trainer, see `sentencepiece_model.proto`; a negative id means none.
-    let mut ids = [("unk", 0i64, 45, "<unk>"), ("bos", 1, 46, "<s>"), ("eos", 2, 47, "</s>"), ("pad", -1, 48, "<pad>")];
-    let mut names: BTreeMap<&str, String> = BTreeMap::new();
-    let mut texts: Vec<String> = Vec::new();
-    loop {
-        let field = match fields.next(&mut reader) {
-            Ok(Some(field)) => field,
-            Ok(None) => break,
-            Err(fault) => {
-                summary.problem = Some(format!("{} (byte {})", fault.what, fault.at));
-                break;
-            }
+    let mut out = Vec::with_capacity(text.len() * 3 / 4);
+    let mut held = 0u32;
+    let mut bits = 0;
+    for byte in text {
+        let value = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return None,
         };
-        match (field.number, field.value) {
-            (1, Value::Bytes(span)) => {
-                // Special pieces stand at the begin.
-                if let Some(piece) = piece(&mut reader, span)
-                    && texts.len() < 1024
-                {
-                    texts.push(text(&mut reader, piece.text, 256).unwrap_or_default());
-                }
-                summary.vocab_size += 1;
-            }
-            (2, Value::Bytes(span)) => {
-                summary.model = model_type(&mut reader, span).to_string();
-                let mut inner = Fields::within(span);
-                while let Ok(Some(field)) = inner.next(&mut reader) {
-                    for (index, (role, id, name_field, _)) in ids.iter_mut().enumerate() {
-                        match field.value {
-                            // Whole numbers of 32 bits are stored with their sign extended to 64.
-                            Value::Varint(number) if field.number == 40 + index as u64 => *id = number.cast_signed(),
-                            Value::Bytes(span) if field.number == *name_field => {
-                                names.extend(text(&mut reader, span, 256).map(|name| (*role, name)));
-                            }
-                            _ => {}
-                        }
-                    }
-                }
-            }
-            _ => {}
+        held = (held << 6 | u32::from(value)) & 0xffff;
+        bits += 6;
+        if bits >= 8 {
+            bits -= 8;
+            out.push(u8::try_from(held >> bits & 0xff).ok()?);
         }
     }
-    if fields.offset() > source.len() {
-        summary.problem = Some(format!("the file ends at byte {}, within the tokenizer", source.len()));
-    }
-    summary.max_id = summary.vocab_size.checked_sub(1);
-    for (role, id, _, default) in ids {
-        let Ok(id) = u64::try_from(id) else { continue };
-        let stored = usize::try_from(id).ok().and_then(|id| texts.get(id)).filter(|text| !text.is_empty());
-        let token = stored.or(names.get(role)).cloned().unwrap_or_else(|| default.to_string());
-        if id < summary.vocab_size {
-            summary.special_tokens.insert(role, Special { token: Some(token), id: Some(id) });
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn letters_stand_for_all_bytes() {
+        for byte in 0..=255 {
+            assert_eq!(byte_of_letter(letter_of_byte(byte)), Some(byte));
         }
+        assert_eq!((letter_of_byte(b' '), letter_of_byte(b'\n'), letter_of_byte(0xad)), ('Ġ', 'Ċ', 'Ń'));
+        assert_eq!(byte_of_letter('\u{144}'), None);
     }
-    Ok(())
+
+    #[test]
+    fn notations_give_bytes() {
+        assert_eq!(Notation::ByteLetters.bytes("ĠÃ¶".as_bytes()), " ö".as_bytes());
+        assert_eq!(Notation::Blanks.bytes("▁a▁".as_bytes()), b" a ");
+        assert_eq!(Notation::Blanks.bytes(b"<0xE2>"), b"\xe2");
+        assert_eq!(Notation::Escapes.bytes(b"\\x0a\\\\\\n"), b"\n\\\n");
+    }
+
+    #[test]
+    fn base64_is_decoded() {
+        assert_eq!(base64(b"IQ=="), Some(b"!".to_vec()));
+        assert_eq!(base64(b"INA="), Some(b" \xd0".to_vec()));
+        assert_eq!(base64(b"Zm9v"), Some(b"foo".to_vec()));
+        assert_eq!(base64(b"Z"), None);
+        assert_eq!(base64(b"Z*=="), None);
+    }
 }

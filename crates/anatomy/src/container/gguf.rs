@@ -752,12 +752,7 @@ pub fn text_items(
     let (Some(last), "string") = (wanted.iter().max(), array.element) else {
         return Ok(found);
     };
-    let fact = |name| container.facts.iter().find(|(key, _)| *key == name).map(|(_, value)| value.as_str());
-    let mut reader = Reader::new(source, array.span.start);
-    if fact("byte order") == Some("big-endian") {
-        reader.set_endian(Endian::Big);
-    }
-    let short = fact("version") == Some("1");
+    let (mut reader, short) = items(source, container, array);
     for index in 0..array.len.min(last.saturating_add(1)) {
         let len = if short { reader.u32()?.into() } else { reader.u64()? };
         if wanted.contains(&index) && len <= MAX_TEXT {
@@ -770,6 +765,70 @@ pub fn text_items(
         }
     }
     Ok(found)
+}
+
+/// A reader at the first item of an array, and whether lengths have 32 bits.
+fn items<'a>(source: &'a Source, container: &Container, array: &Array) -> (Reader<'a>, bool) {
+    let fact = |name| container.facts.iter().find(|(key, _)| *key == name).map(|(_, value)| value.as_str());
+    let mut reader = Reader::new(source, array.span.start);
+    if fact("byte order") == Some("big-endian") {
+        reader.set_endian(Endian::Big);
+    }
+    (reader, fact("version") == Some("1"))
+}
+
+/// Hands the first `most` texts of an array to a function, in their order, whether or not they are UTF-8.
+pub(crate) fn each_text(
+    source: &Source,
+    container: &Container,
+    array: &Array,
+    most: usize,
+    mut each: impl FnMut(Vec<u8>),
+) -> Result<()> {
+    if array.element != "string" {
+        let message = format!("an array of {} where texts are expected", array.element);
+        return Err(Error::malformed(message).at(array.span.start));
+    }
+    let (mut reader, short) = items(source, container, array);
+    for _ in 0..array.len.min(most as u64) {
+        let len = if short { reader.u32()?.into() } else { reader.u64()? };
+        each(reader.bytes(len)?);
+    }
+    Ok(())
+}
+
+/// The first `most` numbers of an array, of whichever type; not one of texts or arrays.
+pub(crate) fn number_items(source: &Source, container: &Container, array: &Array, most: usize) -> Result<Vec<f64>> {
+    let (mut reader, _) = items(source, container, array);
+    let count = array.len.min(most as u64);
+    let mut numbers = Vec::new();
+    for _ in 0..count {
+        numbers.push(match array.element {
+            "u8" | "bool" => reader.u8()?.into(),
+            "i8" => reader.i8()?.into(),
+            "u16" => reader.u16()?.into(),
+            "i16" => reader.i16()?.into(),
+            "u32" => reader.u32()?.into(),
+            "i32" => reader.i32()?.into(),
+            "f32" => reader.f32()?.into(),
+            "f64" => reader.f64()?,
+            "u64" => reader.u64()? as f64,
+            "i64" => reader.i64()? as f64,
+            other => {
+                let message = format!("an array of {other} where numbers are expected");
+                return Err(Error::malformed(message).at(array.span.start));
+            }
+        });
+    }
+    Ok(numbers)
+}
+
+/// The bytes of an array of single bytes.
+pub(crate) fn byte_items(source: &Source, array: &Array) -> Result<Vec<u8>> {
+    match array.element {
+        "u8" | "i8" => source.read(array.span.start..array.span.end()),
+        other => Err(Error::malformed(format!("an array of {other} where bytes are expected")).at(array.span.start)),
+    }
 }
 
 /// The first 80 characters of a name that may be long.

@@ -25,7 +25,7 @@ pub(crate) enum Value {
     /// Eight bytes: a `double` or fixed-width number.
     Fixed64,
     /// Four bytes: a `float` or fixed-width number.
-    Fixed32,
+    Fixed32(u32),
     /// Text, bytes, packed numbers or a message: where it lies. It may run past the end of a cut file.
     Bytes(Span),
 }
@@ -104,7 +104,7 @@ impl Fields {
                 let length = self.number(reader)?;
                 Value::Bytes(Span { start: reader.offset(), len: length })
             }
-            5 => reader.u32().map(|_| Value::Fixed32).map_err(|_| self.short(reader))?,
+            5 => reader.u32().map(Value::Fixed32).map_err(|_| self.short(reader))?,
             _ => return Err(Fault::broken(start, "a wire type that is not in use")),
         };
         self.at = match value {

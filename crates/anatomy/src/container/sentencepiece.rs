@@ -40,7 +40,7 @@ pub(crate) fn piece(reader: &mut Reader, span: Span) -> Option<Piece> {
         };
         match (field.number, field.value) {
             (1, Value::Bytes(span)) if span.len <= 4096 => piece = Some(span),
-            (2, Value::Fixed32) => {}
+            (2, Value::Fixed32(_)) => {}
             (3, Value::Varint(number)) if number <= 64 => {}
             // Extensions may use the numbers from 200 on.
             (200.., _) => {}

@@ -1,0 +1,125 @@
+//! tiktoken's ranks: byte pieces in base64, the earlier of two merges first. Either a line each, or all in one JSON
+//! file with pattern and special tokens.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{AddedToken, Details, ENTRY_BROKEN, Entry, EntryKind, File, MAX_ENTRIES, Notation, Tokenizer, base64};
+use crate::source::Source;
+
+/// Ranks, a line each: `IQ== 0`.
+pub(super) fn read(file: &File) -> Tokenizer {
+    let mut tokenizer = ranks(file);
+    let bytes = match file.bytes() {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            tokenizer.unread(&error);
+            return tokenizer;
+        }
+    };
+    let mut refused = 0u64;
+    for line in bytes.split(|byte| *byte == b'\n') {
+        let line = line.trim_ascii();
+        let mut parts = line.split(|byte| *byte == b' ');
+        let rank = |text: &[u8]| std::str::from_utf8(text).ok()?.parse().ok();
+        let entry = match (parts.next(), parts.next(), parts.next()) {
+            (Some(piece), Some(number), None) => base64(piece).zip(rank(number)),
+            _ if line.is_empty() => continue,
+            _ => None,
+        };
+        match entry {
+            Some((piece, id)) => refused += push(&mut tokenizer, piece, id),
+            None => refused += 1,
+        }
+    }
+    finish(&mut tokenizer, refused);
+    tokenizer
+}
+
+/// Whether a JSON file is one of ranks: `bpe_ranks` is all that its first bytes need to name.
+pub(super) fn is_json(source: &Source) -> bool {
+    let head = source.read_up_to(0, 64 * 1024).unwrap_or_default();
+    head.windows(11).any(|window| window == b"\"bpe_ranks\"")
+}
+
+/// The JSON form of <https://github.com/dqbd/tiktoken>: `bpe_ranks` is lines of a mark, the first rank and pieces.
+pub(super) fn read_json(file: &File) -> Tokenizer {
+    #[derive(Deserialize)]
+    struct Whole<'a> {
+        pat_str: Option<String>,
+        #[serde(borrow)]
+        special_tokens: Option<&'a RawValue>,
+        bpe_ranks: String,
+    }
+    let mut tokenizer = ranks(file);
+    let bytes = match file.bytes() {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            tokenizer.unread(&error);
+            return tokenizer;
+        }
+    };
+    let whole: Whole = match serde_json::from_slice(&bytes) {
+        Ok(whole) => whole,
+        Err(error) => {
+            tokenizer.unread(&super::summary::json_error(file.source, &error));
+            return tokenizer;
+        }
+    };
+    let mut refused = 0;
+    for line in whole.bpe_ranks.lines() {
+        let mut words = line.split(' ').skip(1);
+        let Some(first) = words.next().and_then(|word| word.parse::<u32>().ok()) else {
+            refused += 1;
+            continue;
+        };
+        for (step, word) in (0u32..).zip(words) {
+            match base64(word.as_bytes()).zip(first.checked_add(step)) {
+                Some((piece, id)) => refused += push(&mut tokenizer, piece, id),
+                None => refused += 1,
+            }
+        }
+    }
+    let special: serde_json::Map<String, serde_json::Value> =
+        whole.special_tokens.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
+    for (content, id) in special.into_iter().take(MAX_ENTRIES) {
+        let id = id.as_u64().and_then(|id| u32::try_from(id).ok());
+        refused += u64::from(id.is_none());
+        let source = tokenizer.source.clone();
+        tokenizer.added.push(AddedToken { id, content, special: true, source, ..AddedToken::default() });
+    }
+    tokenizer.details = Details::Ranks { pattern: whole.pat_str };
+    finish(&mut tokenizer, refused);
+    tokenizer
+}
+
+fn ranks(file: &File) -> Tokenizer {
+    let mut tokenizer = file.tokenizer("tiktoken");
+    tokenizer.model = "bpe".to_string();
+    tokenizer.notation = Notation::Plain;
+    tokenizer.byte_fallback = true;
+    tokenizer.details = Details::Ranks { pattern: None };
+    tokenizer
+}
+
+/// Adds a piece; 1 where there are too many.
+fn push(tokenizer: &mut Tokenizer, piece: Vec<u8>, id: u32) -> u64 {
+    if tokenizer.entries.len() >= MAX_ENTRIES {
+        return 1;
+    }
+    tokenizer.entries.push(Entry { id, stored: piece.into(), score: None, kind: EntryKind::Normal });
+    0
+}
+
+fn finish(tokenizer: &mut Tokenizer, refused: u64) {
+    if refused > 0 {
+        tokenizer
+            .problem(&ENTRY_BROKEN, format!("{refused} entries are no piece in base64 with its rank, or are too many"));
+    }
+    match &tokenizer.details {
+        Details::Ranks { pattern: Some(pattern) } => {
+            tokenizer.pre_tokenizer = vec![format!("cut by the pattern {pattern}")]
+        }
+        _ => tokenizer.pre_tokenizer = vec!["cut by a pattern that the file does not hold".to_string()],
+    }
+}

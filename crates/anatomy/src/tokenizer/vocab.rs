@@ -1,0 +1,110 @@
+//! Vocabularies as plain files: `vocab.json` with `merges.txt` (GPT-2 and its heirs), `vocab.txt` (BERT).
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserializer, MapAccess, Visitor};
+
+use super::{ENTRY_BROKEN, Entry, EntryKind, File, MAX_ENTRIES, Merge, Notation, Tokenizer};
+
+/// `vocab.json` (or `encoder.json`), with its merges where there are some.
+pub(super) fn read_json(file: &File, merges: Option<&File>) -> Tokenizer {
+    struct Ids<'a>(&'a mut Tokenizer, u64);
+    impl<'de> Visitor<'de> for &mut Ids<'_> {
+        type Value = ();
+        fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+            f.write_str("a map from pieces to ids")
+        }
+        fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<(), M::Error> {
+            while let Some((piece, id)) = map.next_entry::<Cow<'de, str>, u64>()? {
+                match u32::try_from(id) {
+                    Ok(id) if self.0.entries.len() < MAX_ENTRIES => {
+                        let stored = piece.as_bytes().into();
+                        self.0.entries.push(Entry { id, stored, score: None, kind: EntryKind::Normal });
+                    }
+                    _ => self.1 += 1,
+                }
+            }
+            Ok(())
+        }
+    }
+    let mut tokenizer = file.tokenizer("vocab-json");
+    tokenizer.model = if merges.is_some() { "bpe" } else { "wordlevel" }.to_string();
+    let mut ids = Ids(&mut tokenizer, 0);
+    let read = file.bytes().and_then(|bytes| {
+        let read = serde_json::Deserializer::from_slice(&bytes).deserialize_map(&mut ids);
+        read.map_err(|error| super::summary::json_error(file.source, &error))
+    });
+    let mut refused = ids.1;
+    if let Err(error) = read {
+        tokenizer.unread(&error);
+    }
+    if let Some(file) = merges {
+        tokenizer.files.push(file.source.clone());
+        tokenizer.notation = Notation::ByteLetters;
+        tokenizer.byte_fallback = true;
+        tokenizer.pre_tokenizer = vec!["bytes as letters, cut by GPT-2's pattern".to_string()];
+        match file.bytes() {
+            Ok(bytes) => {
+                let (merges, bad) = read_merges(&bytes);
+                refused += bad;
+                tokenizer.merges = Some(merges);
+            }
+            Err(error) => tokenizer.unread(&error),
+        }
+    }
+    if refused > 0 {
+        tokenizer.problem(&ENTRY_BROKEN, format!("{refused} entries or merges cannot be, or are too many"));
+    }
+    tokenizer
+}
+
+/// Merges, a line each; a first line may name the version.
+fn read_merges(bytes: &[u8]) -> (Vec<Merge>, u64) {
+    let mut merges = Vec::new();
+    let mut refused = 0;
+    for line in bytes.split(|byte| *byte == b'\n') {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.is_empty() || line.starts_with(b"#version") {
+            continue;
+        }
+        match std::str::from_utf8(line).ok().and_then(|line| line.split_once(' ')) {
+            Some((left, right)) if merges.len() < MAX_ENTRIES => {
+                merges.push(Merge { left: left.into(), right: right.into() });
+            }
+            _ => refused += 1,
+        }
+    }
+    (merges, refused)
+}
+
+/// `vocab.txt`: a piece a line, the line's number its id.
+pub(super) fn read_text(file: &File) -> Tokenizer {
+    let mut tokenizer = file.tokenizer("vocab-txt");
+    tokenizer.model = "wordpiece".to_string();
+    tokenizer.notation = Notation::Continuation;
+    tokenizer.normalizer = vec!["BERT's clean-up".to_string()];
+    tokenizer.pre_tokenizer = vec!["cut at blanks, each punctuation mark a word".to_string()];
+    match file.bytes() {
+        Ok(bytes) => {
+            let text = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+            for (id, line) in (0..).zip(text.split(|byte| *byte == b'\n').take(MAX_ENTRIES)) {
+                let line = line.strip_suffix(b"\r").unwrap_or(line);
+                tokenizer.entries.push(Entry { id, stored: line.into(), score: None, kind: EntryKind::Normal });
+            }
+        }
+        Err(error) => tokenizer.unread(&error),
+    }
+    // BERT's names; a configuration may say otherwise.
+    for (role, token) in [("unk", "[UNK]"), ("cls", "[CLS]"), ("sep", "[SEP]"), ("pad", "[PAD]"), ("mask", "[MASK]")] {
+        let entry = tokenizer.entries.iter_mut().find(|entry| *entry.stored == *token.as_bytes());
+        if let Some(entry) = entry {
+            entry.kind = if role == "unk" { EntryKind::Unknown } else { EntryKind::Control };
+            let id = Some(entry.id.into());
+            let stated = format!("{}: BERT's names", tokenizer.source);
+            let token = Some(token.to_string());
+            tokenizer.roles.push(super::Role { role, token, id, by_id: true, stated });
+        }
+    }
+    tokenizer
+}
