@@ -5,6 +5,8 @@
 
 mod config;
 mod gguf;
+mod llama_cpp;
+mod run;
 mod sentencepiece;
 mod summary;
 mod tekken;
@@ -23,6 +25,7 @@ use crate::source::Source;
 
 pub use config::{Configuration, Role, Stated};
 pub use gguf::GgufSettings;
+pub use run::{Encoder, Options, Piece};
 pub use sentencepiece::SentencePieceSettings;
 pub use summary::{Special, TokenizerSummary, of_model, summarise};
 pub use tekken::TekkenSettings;

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use super::{ENTRY_BROKEN, Entry, EntryKind, File, MAX_ENTRIES, Notation, Role, Stated, Tokenizer};
+use super::{ENTRY_BROKEN, Entry, EntryKind, File, MAX_ENTRIES, Notation, Role, Tokenizer};
 use crate::bytes::Reader;
 use crate::container::protobuf::{Fields, Value};
 use crate::container::sentencepiece::model_type;
@@ -216,16 +216,17 @@ fn describe(tokenizer: &mut Tokenizer, settings: &SentencePieceSettings) {
     tokenizer.decoder.push("▁ becomes a blank".to_string());
 }
 
-/// What is put round a text where no configuration says: the file itself cannot.
+/// The ids that are put round a text.
 ///
-/// Byte-pair models are of Llama's kind, whose class puts the begin before a text; unigram models without a begin are
-/// of T5's, whose class puts the end behind it (`LlamaTokenizer` and `T5Tokenizer` of transformers).
-pub(super) fn assumed(tokenizer: &Tokenizer) -> (Option<Stated<bool>>, Option<Stated<bool>>) {
-    let has = |role| tokenizer.role(role).any(|role| role.by_id);
-    let assume = |stated: &str| Some(Stated { value: true, stated: stated.to_string() });
-    match tokenizer.model.as_str() {
-        "bpe" if has("bos") => (assume("assumed: the default of Llama's tokenizers"), None),
-        "unigram" if !has("bos") && has("eos") => (None, assume("assumed: the default of T5's tokenizers")),
-        _ => (None, None),
-    }
+/// Where no configuration says, the file itself cannot: byte-pair models are of Llama's kind, whose class puts the begin
+/// before a text; unigram models without a begin are of T5's, whose class puts the end behind it (`LlamaTokenizer` and
+/// `T5Tokenizer` of transformers).
+pub(super) fn round(tokenizer: &Tokenizer) -> (Option<u32>, Option<u32>) {
+    let id = |role: &str| tokenizer.role(role).find_map(|role| u32::try_from(role.id?).ok());
+    let own = |role: &str| tokenizer.role(role).any(|role| role.by_id && role.stated.starts_with(&tokenizer.source));
+    let stated = |flag: &Option<super::Stated<bool>>| flag.as_ref().map(|flag| flag.value);
+    let first = stated(&tokenizer.configuration.add_bos).unwrap_or(tokenizer.model == "bpe");
+    let t5 = tokenizer.model == "unigram" && !own("bos");
+    let last = stated(&tokenizer.configuration.add_eos).unwrap_or(t5);
+    (id("bos").filter(|_| first), id("eos").filter(|_| last))
 }

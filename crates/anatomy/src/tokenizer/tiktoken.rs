@@ -120,6 +120,80 @@ fn finish(tokenizer: &mut Tokenizer, refused: u64) {
         Details::Ranks { pattern: Some(pattern) } => {
             tokenizer.pre_tokenizer = vec![format!("cut by the pattern {pattern}")]
         }
-        _ => tokenizer.pre_tokenizer = vec!["cut by a pattern that the file does not hold".to_string()],
+        _ => {
+            let words = match known(tokenizer) {
+                Some(known) => format!("cut by the pattern of {}, known by its number of ranks", known.name),
+                None => "cut by a pattern that the file does not hold".to_string(),
+            };
+            tokenizer.pre_tokenizer = vec![words];
+        }
     }
+}
+
+/// What is known of a file of ranks by their number.
+pub(super) struct Known {
+    /// The encoding's name.
+    pub name: &'static str,
+    ranks: usize,
+    /// The pattern that cuts words.
+    pub pattern: &'static str,
+    /// Its special tokens.
+    pub special: &'static [(u32, &'static str)],
+}
+
+const GPT2: &str = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s";
+const CL100K: &str = r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]|\s+(?!\S)|\s";
+const O200K: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const QWEN: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// Encodings whose files hold ranks alone: OpenAI's (`tiktoken_ext/openai_public.py` of tiktoken), Llama 3's
+/// (`llama3/tokenizer.py` of Meta), Qwen's (`tokenization_qwen.py`).
+const KNOWN: [Known; 6] = [
+    Known { name: "r50k_base", ranks: 50_256, pattern: GPT2, special: &[(50_256, "<|endoftext|>")] },
+    Known { name: "p50k_base", ranks: 50_280, pattern: GPT2, special: &[(50_256, "<|endoftext|>")] },
+    Known {
+        name: "cl100k_base",
+        ranks: 100_256,
+        pattern: CL100K,
+        special: &[
+            (100_257, "<|endoftext|>"),
+            (100_258, "<|fim_prefix|>"),
+            (100_259, "<|fim_middle|>"),
+            (100_260, "<|fim_suffix|>"),
+            (100_276, "<|endofprompt|>"),
+        ],
+    },
+    Known {
+        name: "o200k_base",
+        ranks: 199_998,
+        pattern: O200K,
+        special: &[(199_999, "<|endoftext|>"), (200_018, "<|endofprompt|>")],
+    },
+    Known {
+        name: "Llama 3",
+        ranks: 128_000,
+        pattern: LLAMA3,
+        special: &[
+            (128_000, "<|begin_of_text|>"),
+            (128_001, "<|end_of_text|>"),
+            (128_006, "<|start_header_id|>"),
+            (128_007, "<|end_header_id|>"),
+            (128_009, "<|eot_id|>"),
+        ],
+    },
+    Known {
+        name: "Qwen",
+        ranks: 151_643,
+        pattern: QWEN,
+        special: &[(151_643, "<|endoftext|>"), (151_644, "<|im_start|>"), (151_645, "<|im_end|>")],
+    },
+];
+
+/// The encoding of a file that holds ranks alone, by their number.
+pub(super) fn known(tokenizer: &Tokenizer) -> Option<&'static Known> {
+    let Details::Ranks { pattern: None } = &tokenizer.details else { return None };
+    let special: std::collections::HashSet<u32> = tokenizer.added.iter().filter_map(|token| token.id).collect();
+    let ranks = tokenizer.entries.iter().filter(|entry| !special.contains(&entry.id)).count();
+    KNOWN.iter().find(|known| known.ranks == ranks)
 }
