@@ -9,7 +9,7 @@ use clap::builder::{Resettable, Styles, ValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind as ClapKind};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
-use crate::{blueprint, bytes, check, completions, identify, inspect, memory, scan, tensors};
+use crate::{blueprint, bytes, check, completions, identify, inspect, memory, scan, tensors, tokenizer};
 
 const STYLES: Styles = Styles::styled()
     .header(Style::new().bold())
@@ -108,6 +108,7 @@ pub enum Command {
     Bytes(bytes::Args),
     Blueprint(blueprint::Args),
     Memory(memory::Args),
+    Tokenizer(tokenizer::Args),
     Scan(scan::Args),
     Check(check::Args),
     Completions(completions::Args),
@@ -117,7 +118,7 @@ pub enum Command {
 }
 
 /// Commands that the contract names and that this version does not have.
-const PLANNED: [&str; 8] = ["tokenizer", "stats", "diff", "convert", "edit", "report", "serve", "catalog"];
+const PLANNED: [&str; 7] = ["stats", "diff", "convert", "edit", "report", "serve", "catalog"];
 
 /// What the arguments amount to.
 pub enum Parsed {

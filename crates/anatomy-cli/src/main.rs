@@ -15,6 +15,7 @@ mod model;
 mod output;
 mod scan;
 mod tensors;
+mod tokenizer;
 
 // Headers of big models are a hundred thousand small strings: this allocator takes a sixth off the whole run.
 #[global_allocator]
@@ -47,6 +48,7 @@ fn run(arguments: Vec<OsString>, output: &mut Output) -> Result<ExitCode, Failur
         Command::Blueprint(args) => blueprint::run(&args, output),
         Command::Memory(args) => memory::run(&args, output),
         Command::Scan(args) => scan::run(&args, output),
+        Command::Tokenizer(args) => tokenizer::run(&args, output),
         Command::Check(args) => check::run(&args, output),
         Command::Completions(args) => completions::run(&args, output),
         Command::Model(_) => Err(args::no_command().into()),

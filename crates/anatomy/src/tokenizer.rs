@@ -4,9 +4,11 @@
 //! counts, for one line of `inspect`.
 
 mod config;
+mod facts;
 mod gguf;
 mod llama_cpp;
 mod run;
+mod scripts;
 mod sentencepiece;
 mod summary;
 mod tekken;
@@ -24,6 +26,7 @@ use crate::probe;
 use crate::source::Source;
 
 pub use config::{Configuration, Role, Stated};
+pub use facts::{Examples, Facts, Share, Shown, Unreachable, facts};
 pub use gguf::GgufSettings;
 pub use run::{Encoder, Options, Piece};
 pub use sentencepiece::SentencePieceSettings;
@@ -77,6 +80,8 @@ pub struct Tokenizer {
     pub decoder: Vec<String>,
     /// Whether bytes that no entry covers have entries of their own (`<0x0A>`, or an alphabet of bytes).
     pub byte_fallback: bool,
+    /// Whether words that are entries are taken whole, merges or not.
+    pub words_whole: bool,
     /// Which token is what, as each file states it: several statements of one role may disagree.
     pub roles: Vec<Role>,
     /// What the files beside it say.

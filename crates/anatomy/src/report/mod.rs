@@ -13,6 +13,7 @@ mod page;
 mod scan;
 pub mod style;
 mod tensors;
+mod tokenizer;
 pub mod units;
 
 pub use blueprint::Blueprint;
@@ -23,3 +24,4 @@ pub use inspect::{Inspect, RULES};
 pub use memory::Memory;
 pub use scan::{Scan, ScanEntry};
 pub use tensors::{Order, Selection, TensorRow, Tensors};
+pub use tokenizer::{Comparison, Decoded, Encoded, EncodedLines, Tokenizer};

@@ -120,6 +120,7 @@ pub(super) fn read(name: &str, source: &Source, container: &Container) -> Option
         ("gpt2" | "hybriddna", None) => vec!["cut by llama.cpp's default, since none is named".to_string()],
         _ => Vec::new(),
     };
+    tokenizer.words_whole = super::llama_cpp::words_whole(&settings);
     tokenizer.details = Details::Gguf(Box::new(settings));
     tokenizer.settle();
     Some(tokenizer)

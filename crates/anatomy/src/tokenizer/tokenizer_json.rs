@@ -232,6 +232,7 @@ impl<'de> Visitor<'de> for Model<'_, '_> {
                 "unk_id" => whole.unknown_id = map.next_value()?,
                 "unk_token" => whole.unknown_token = map.next_value()?,
                 "byte_fallback" => whole.tokenizer.byte_fallback = map.next_value::<Option<bool>>()?.unwrap_or(false),
+                "ignore_merges" => whole.tokenizer.words_whole = map.next_value::<Option<bool>>()?.unwrap_or(false),
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }
         }

@@ -154,7 +154,7 @@ impl Bpe {
             symbols.push(Symbol { range, number, before: index.wrapping_sub(1), after });
         }
         let mut queue = BinaryHeap::new();
-        let mut look = |symbols: &[Symbol], queue: &mut BinaryHeap<_>, left: usize| {
+        let look = |symbols: &[Symbol], queue: &mut BinaryHeap<_>, left: usize| {
             let pair = symbols.get(left).and_then(|one| Some((one, one.after, symbols.get(one.after)?)));
             if let Some((one, right, other)) = pair
                 && let Some((rank, whole)) = self.merges.get(&(one.number, other.number))

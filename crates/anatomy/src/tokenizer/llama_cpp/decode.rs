@@ -41,7 +41,11 @@ impl LlamaCpp {
         }
         let text = vocabulary.text(id);
         // What tells DNA's sixes from words is no part of them.
-        let text = if self.settings.model == "hybriddna" { text.strip_suffix("\u{e000}".as_bytes()).unwrap_or(text) } else { text };
+        let text = if self.settings.model == "hybriddna" {
+            text.strip_suffix("\u{e000}".as_bytes()).unwrap_or(text)
+        } else {
+            text
+        };
         Some(match &self.algorithm {
             Algorithm::Rwkv(_) => unescape(text),
             Algorithm::Plamo2(_) => match byte_of_tag(text).filter(|_| attributes & BYTE != 0) {

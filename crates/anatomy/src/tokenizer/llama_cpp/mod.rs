@@ -221,6 +221,11 @@ impl LlamaCpp {
     }
 }
 
+/// Whether words that are tokens are taken whole, by the name of the pre-tokenizer.
+pub(super) fn words_whole(settings: &GgufSettings) -> bool {
+    settings.pre.as_deref().is_some_and(|name| pre::Row::of(name).is_ok_and(|row| !row.merges))
+}
+
 fn blanks<'a>(bytes: impl Iterator<Item = &'a u8>) -> usize {
     bytes.take_while(|byte| matches!(byte, b' ' | b'\t'..=b'\r')).count()
 }

@@ -61,7 +61,8 @@ impl Row {
         let table: Table = toml::from_str(TABLE).map_err(|error| Error::malformed(error.message().to_string()))?;
         let row = table.pre.into_iter().find(|row| row.names.iter().any(|known| known == name));
         row.ok_or_else(|| {
-            let message = format!("the pre-tokenizer {name:?} is not known, so text cannot be cut as the model expects");
+            let message =
+                format!("the pre-tokenizer {name:?} is not known, so text cannot be cut as the model expects");
             Error::new(ErrorKind::Unsupported, message).help("a newer version may know it")
         })
     }

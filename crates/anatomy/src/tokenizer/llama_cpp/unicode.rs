@@ -39,7 +39,9 @@ static RUNS: LazyLock<Vec<(u32, u16)>> = LazyLock::new(|| {
         let Ok(parsed) = regex_syntax::parse(&pattern) else { continue };
         match parsed.kind() {
             HirKind::Class(Class::Unicode(class)) => {
-                runs.extend(class.ranges().iter().map(|range| (u32::from(range.start()), u32::from(range.end()), flag)));
+                runs.extend(
+                    class.ranges().iter().map(|range| (u32::from(range.start()), u32::from(range.end()), flag)),
+                );
             }
             _ => continue,
         }

@@ -20,7 +20,8 @@ const PENALTY: f32 = 10.0;
 
 impl Unigram {
     pub fn new(tokenizer: &Tokenizer, charsmap: &[u8]) -> Result<Self> {
-        let of = |kinds: &'static [EntryKind]| tokenizer.entries.iter().filter(move |entry| kinds.contains(&entry.kind));
+        let of =
+            |kinds: &'static [EntryKind]| tokenizer.entries.iter().filter(move |entry| kinds.contains(&entry.kind));
         let texts = |kinds| of(kinds).map(|entry| (&*entry.stored, entry.id));
         let scores = of(&[EntryKind::Normal]).map(|entry| entry.score.unwrap_or(0.0));
         let least = scores.fold(f32::MAX, f32::min);

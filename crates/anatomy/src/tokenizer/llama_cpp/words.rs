@@ -77,12 +77,18 @@ fn is_chinese(c: char) -> bool {
 
 /// RWKV's vocabulary as bytes.
 pub(super) fn rwkv_trie(tokenizer: &Tokenizer) -> Result<Trie> {
-    let texts: Vec<(Vec<u8>, u32)> = tokenizer.entries.iter().map(|entry| (unescape(&entry.stored), entry.id)).collect();
+    let texts: Vec<(Vec<u8>, u32)> =
+        tokenizer.entries.iter().map(|entry| (unescape(&entry.stored), entry.id)).collect();
     Trie::new(texts.iter().map(|(text, id)| (text.as_slice(), *id)))
 }
 
 /// RWKV: the longest match at each place; what begins no token is unknown.
-pub(super) fn rwkv(text: &str, trie: &Trie, vocabulary: &Vocabulary, push: &mut impl FnMut(u32, Range<usize>)) -> Result<()> {
+pub(super) fn rwkv(
+    text: &str,
+    trie: &Trie,
+    vocabulary: &Vocabulary,
+    push: &mut impl FnMut(u32, Range<usize>),
+) -> Result<()> {
     let bytes = text.as_bytes();
     let mut at = 0;
     while let Some(byte) = bytes.get(at) {

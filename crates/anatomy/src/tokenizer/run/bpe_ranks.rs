@@ -42,9 +42,10 @@ impl Ranks {
             let help = "use the tokenizer.json of the model instead";
             return Err(Error::new(ErrorKind::Unsupported, message).help(help));
         };
-        let pattern = RegexBuilder::new(pattern).backtrack_limit(BACKTRACKS).build().map_err(|error| {
-            Error::new(ErrorKind::Unsupported, format!("the pattern cannot be run: {error}"))
-        })?;
+        let pattern = RegexBuilder::new(pattern)
+            .backtrack_limit(BACKTRACKS)
+            .build()
+            .map_err(|error| Error::new(ErrorKind::Unsupported, format!("the pattern cannot be run: {error}")))?;
         let added: HashMap<u32, &str> =
             tokenizer.added.iter().filter_map(|token| Some((token.id?, token.content.as_str()))).collect();
         let mut ranks = HashMap::default();
@@ -125,7 +126,9 @@ impl Ranks {
         let look = |ends: &[usize], queue: &mut BinaryHeap<Reverse<(u32, usize, usize, usize)>>, left: usize| {
             let right = end_of(ends, left);
             let end = end_of(ends, right);
-            if let Some(rank) = word.get(left..end).filter(|_| right > 0 && end > 0).and_then(|whole| self.ranks.get(whole)) {
+            if let Some(rank) =
+                word.get(left..end).filter(|_| right > 0 && end > 0).and_then(|whole| self.ranks.get(whole))
+            {
                 queue.push(Reverse((*rank, left, right, end)));
             }
         };

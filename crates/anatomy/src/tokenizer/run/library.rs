@@ -12,8 +12,8 @@ use serde_json::Value;
 use tokenizers::pattern::{Invert, Pattern};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{
-    DecoderWrapper, ModelWrapper, NormalizedString, NormalizerWrapper, Offsets, PostProcessorWrapper, PreTokenizedString,
-    PreTokenizer, PreTokenizerWrapper, SplitDelimiterBehavior, TokenizerImpl,
+    DecoderWrapper, ModelWrapper, NormalizedString, NormalizerWrapper, Offsets, PostProcessorWrapper,
+    PreTokenizedString, PreTokenizer, PreTokenizerWrapper, SplitDelimiterBehavior, TokenizerImpl,
 };
 
 use super::{Options, Piece, no_id};
@@ -76,7 +76,9 @@ impl Library {
 /// Runs the library, which stops at some damaged files with a panic.
 fn guarded<T>(run: impl FnOnce() -> T) -> Result<T> {
     let run = catch_unwind(AssertUnwindSafe(run));
-    run.map_err(|_| Error::malformed("the library `tokenizers` stopped at this tokenizer or text with a fault of its own"))
+    run.map_err(|_| {
+        Error::malformed("the library `tokenizers` stopped at this tokenizer or text with a fault of its own")
+    })
 }
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -143,7 +145,9 @@ impl PreTokenizer for Cutter {
         match self {
             Cutter::Steps(steps) => steps.iter().try_for_each(|step| step.pre_tokenize(text)),
             Cutter::Other(step) => step.pre_tokenize(text),
-            Cutter::Pattern { regex, behaviour, invert } => text.split(|_, piece| cut(&piece, regex, *behaviour, *invert)),
+            Cutter::Pattern { regex, behaviour, invert } => {
+                text.split(|_, piece| cut(&piece, regex, *behaviour, *invert))
+            }
             Cutter::Bytes { prefix, regex } => {
                 text.split(|_, mut piece| {
                     if *prefix && !piece.get().starts_with(' ') {

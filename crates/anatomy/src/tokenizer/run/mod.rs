@@ -66,9 +66,7 @@ impl Encoder {
                 let json = prepared::json(tokenizer)?;
                 library::Library::new(&json, &tokenizer.model).map(Box::new).map(Algorithm::Library)
             }
-            "sentencepiece" => {
-                sentencepiece::SentencePiece::new(tokenizer).map(Box::new).map(Algorithm::SentencePiece)
-            }
+            "sentencepiece" => sentencepiece::SentencePiece::new(tokenizer).map(Box::new).map(Algorithm::SentencePiece),
             "tiktoken" | "tekken" => bpe_ranks::Ranks::new(tokenizer).map(Box::new).map(Algorithm::Ranks),
             _ => LlamaCpp::new(tokenizer).map(Box::new).map(Algorithm::LlamaCpp),
         };

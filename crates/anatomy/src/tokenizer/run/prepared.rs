@@ -7,7 +7,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::tokenizer::{AddedToken, Tokenizer};
 
 /// Qwen 2's pattern (`Qwen2Converter` of transformers' `convert_slow_tokenizer.py`).
-const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const QWEN2: &str =
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// The JSON text.
 pub(super) fn json(tokenizer: &Tokenizer) -> Result<Vec<u8>> {
@@ -76,8 +77,12 @@ fn template(first: Option<(String, u64)>, last: Option<(String, u64)>) -> Value 
         token.as_ref().map(|(token, _)| json!({"SpecialToken": {"id": token, "type_id": kind}}))
     };
     let sequence = |name: &str, kind: u8| json!({"Sequence": {"id": name, "type_id": kind}});
-    let one = |name: &str, kind: u8| part(&first, kind).into_iter().chain([sequence(name, kind)]).chain(part(&last, kind));
-    let tokens = first.iter().chain(&last).map(|(token, id)| (token.clone(), json!({"id": token, "ids": [id], "tokens": [token]})));
+    let one =
+        |name: &str, kind: u8| part(&first, kind).into_iter().chain([sequence(name, kind)]).chain(part(&last, kind));
+    let tokens = first
+        .iter()
+        .chain(&last)
+        .map(|(token, id)| (token.clone(), json!({"id": token, "ids": [id], "tokens": [token]})));
     json!({
         "type": "TemplateProcessing",
         "single": one("A", 0).collect::<Vec<_>>(),
@@ -113,10 +118,11 @@ fn byte_pairs(tokenizer: &Tokenizer) -> Result<Value> {
             return Err(Error::new(ErrorKind::Unsupported, message).help(help));
         }
     }
-    let merges: Vec<Value> =
-        tokenizer.merges.iter().flatten().map(|merge| json!([merge.left, merge.right])).collect();
+    let merges: Vec<Value> = tokenizer.merges.iter().flatten().map(|merge| json!([merge.left, merge.right])).collect();
     let processor = match (&first, &last) {
-        (None, None) => json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": false, "use_regex": true}),
+        (None, None) => {
+            json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": false, "use_regex": true})
+        }
         _ => template(first, last),
     };
     Ok(json!({

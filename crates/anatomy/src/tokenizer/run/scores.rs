@@ -42,11 +42,7 @@ struct Symbol {
 }
 
 /// Cuts a text into characters (invalid bytes alone), merges them, and hands the outcome on in order.
-pub(crate) fn score_merge(
-    text: &[u8],
-    lookup: impl Fn(&[u8], usize) -> Option<f32>,
-    each: impl FnMut(Range<usize>),
-) {
+pub(crate) fn score_merge(text: &[u8], lookup: impl Fn(&[u8], usize) -> Option<f32>, each: impl FnMut(Range<usize>)) {
     let mut symbols = Vec::new();
     let mut at = 0;
     while at < text.len() {

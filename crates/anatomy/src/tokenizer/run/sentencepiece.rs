@@ -55,7 +55,8 @@ impl SentencePiece {
         };
         let charsmap = Charsmap::new(&settings.charsmap);
         let charsmap = charsmap.ok_or_else(|| Error::malformed("the table of replacements is damaged"))?;
-        let of = |kinds: &'static [EntryKind]| tokenizer.entries.iter().filter(move |entry| kinds.contains(&entry.kind));
+        let of =
+            |kinds: &'static [EntryKind]| tokenizer.entries.iter().filter(move |entry| kinds.contains(&entry.kind));
         let texts = |kinds| of(kinds).map(|entry| (&*entry.stored, entry.id));
         const PIECES: &[EntryKind] = &[EntryKind::Normal, EntryKind::UserDefined, EntryKind::Unused];
         let mut bytes = vec![None; 256];
@@ -122,7 +123,11 @@ impl SentencePiece {
         let prefix = base == 0 || self.legacy;
         let text = self.normalise(text.get(range).unwrap_or_default(), prefix);
         let mut parts = Vec::new();
-        if self.unigram { self.best_path(&text.bytes, &mut parts) } else { self.merges(&text.bytes, &mut parts) }
+        if self.unigram {
+            self.best_path(&text.bytes, &mut parts)
+        } else {
+            self.merges(&text.bytes, &mut parts)
+        }
         let mut after_unknown = false;
         for (id, range) in parts {
             let source = text.source(&range);
@@ -213,7 +218,9 @@ impl SentencePiece {
             };
             let mut single = false;
             for (size, id) in self.trie.prefixes(rest) {
-                let Some(entry) = self.entries.get(&id).filter(|entry| entry.kind != EntryKind::Unused) else { continue };
+                let Some(entry) = self.entries.get(&id).filter(|entry| entry.kind != EntryKind::Unused) else {
+                    continue;
+                };
                 let score = match entry.kind {
                     EntryKind::UserDefined => f64::from(size as f32 * self.most) - 0.1,
                     _ => entry.score.unwrap_or(0.0).into(),
