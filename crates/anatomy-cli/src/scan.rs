@@ -22,6 +22,7 @@ const AFTER: &str = "\
   anatomy scan ~/models && run-it             go on only if every file is clean
   anatomy scan model.pkl --explain            what would run, as Python
   anatomy scan . --fail-on malicious          let pass what is only unknown
+  anatomy scan . --sarif > anatomy.sarif      for code hosts and security tools
   anatomy scan . --json | jq '.files[] | select(.verdict != \"clean\")'
 
 \x1b[1mVerdicts:\x1b[0m
@@ -50,6 +51,9 @@ pub struct Args {
     /// Write out what loading would run, as Python
     #[arg(long)]
     explain: bool,
+    /// Write SARIF 2.1.0 instead, for code hosts and security tools
+    #[arg(long, conflicts_with = "json")]
+    sarif: bool,
     /// Least verdict that makes the exit status 1
     #[arg(long, value_enum, value_name = "VERDICT", default_value_t)]
     fail_on: Level,
@@ -87,7 +91,9 @@ pub fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
         many => many.par_iter().map(entry).collect(),
     });
     progress.end();
-    if output.json {
+    if args.sarif {
+        output.document(&report.sarif())?;
+    } else if output.json {
         output.document(&report)?;
     } else {
         output.text(&report.text(output.width()))?;

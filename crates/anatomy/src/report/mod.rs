@@ -10,6 +10,7 @@ mod identify;
 mod inspect;
 mod memory;
 mod page;
+mod sarif;
 mod scan;
 pub mod style;
 mod tensors;
