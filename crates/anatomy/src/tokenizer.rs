@@ -90,6 +90,8 @@ pub struct Tokenizer {
     pub details: Details,
     /// What is odd or wrong about the file.
     pub findings: Vec<Finding>,
+    /// Ids that only the list of added tokens has, in order: those of its entries that the vocabulary has not.
+    pub(crate) appended: Vec<u32>,
     /// The file itself, for those who run it.
     pub(crate) files: Vec<Source>,
 }
@@ -234,8 +236,10 @@ impl Tokenizer {
             if seen.insert(id) {
                 let kind = if token.special { EntryKind::Control } else { EntryKind::UserDefined };
                 self.entries.push(Entry { id, stored: token.content.as_bytes().into(), score: None, kind });
+                self.appended.push(id);
             }
         }
+        self.appended.sort_unstable();
         self.entries.sort_by_key(|entry| entry.id);
         let wanted: Vec<String> = self.roles.iter().filter_map(|role| role.token.clone()).collect();
         let mut ids = std::collections::HashMap::new();

@@ -6,6 +6,7 @@ mod layout;
 mod listed;
 mod rules;
 mod structure;
+pub mod tokenizer;
 mod total;
 
 use crate::analysis::{Analysis, norms_missing};
@@ -40,6 +41,7 @@ pub fn check(analysis: &Analysis, atlas: &Atlas) -> Check {
     let mut check = Check { findings: model.all_findings(), ..Check::default() };
     index::check(model, &mut check.findings);
     structure::check(analysis, atlas, &mut check);
+    check.findings.extend(tokenizer::verify(analysis).findings);
     if check.family.is_none() {
         // Without a blueprint, layers are compared with each other and sizes with the configuration.
         check.findings.extend(norms_missing(analysis));
