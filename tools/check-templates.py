@@ -9,7 +9,7 @@ PATH is a file of one-line templates (`*.lines`), a template (`*.jinja`), a `tok
 `*.head.gz`), or a directory with any of these below it. Each different template is rendered over every conversation;
 text and refusal must agree. Errors agree if both sides refuse, and the messages of `raise_exception` word for word.
 What the renderer leaves out on purpose (`kind` is `unsupported`) is listed, and counts as a difference.
-`--write FILE` writes the cases with transformers' answers as JSON lines instead, for tests.
+`--write FILE.gz` writes the cases with transformers' answers as JSON lines instead, for tests.
 """
 import argparse, datetime, glob, gzip, io, json, os, struct, subprocess, sys
 
@@ -209,9 +209,13 @@ def reference(template, conversation):
         if not messages:
             raise ValueError("empty")
         messages = chat_template_utils._normalize_chat_messages(messages)
-        rendered, _ = chat_template_utils.render_jinja_template(
-            conversations=[messages], chat_template=template, continue_final_message=continues, **{**SPECIAL, **given})
-        return {"text": rendered[0]}
+        marks = "{% generation" in template and not continues
+        rendered, spans = chat_template_utils.render_jinja_template(
+            conversations=[messages], chat_template=template, continue_final_message=continues,
+            return_assistant_tokens_mask=marks, **{**SPECIAL, **given})
+        # Here they are counted in bytes.
+        in_bytes = lambda end: len(rendered[0][:end].encode())
+        return {"text": rendered[0], "generation": [{"start": in_bytes(a), "end": in_bytes(b)} for a, b in (spans[0] if marks else [])]}
     except Exception as error:
         raised = type(error) is jinja2.exceptions.TemplateError
         return {"error": str(error), "type": type(error).__name__, "raised": raised}
@@ -219,7 +223,7 @@ def reference(template, conversation):
 
 def agree(expected, found):
     if "text" in expected:
-        return expected["text"] == found.get("text")
+        return all(expected[key] == found.get(key) for key in ("text", "generation") if key == "text" or expected[key])
     if expected["raised"]:
         return found.get("kind") == "raised" and found["error"] == expected["error"]
     return "error" in found and found["kind"] not in ("unsupported", "raised")
@@ -243,7 +247,7 @@ def main():
         requests.append({"template": templates[name], "conversation": conversation, "now": NOW.isoformat()})
     expected = [reference(templates[name], conversations[label]) for name, label in cases]
     if given.write:
-        with open(given.write, "w", encoding="utf-8") as out:
+        with gzip.GzipFile(given.write, "wb", 9, mtime=0) as raw, io.TextIOWrapper(raw, encoding="utf-8") as out:
             for (name, label), request, answer in zip(cases, requests, expected):
                 name = os.path.basename(name.split(" ")[0])
                 out.write(json.dumps({"name": name, "label": label, **request, "expected": answer}, ensure_ascii=False) + "\n")

@@ -4,6 +4,9 @@ mod args;
 mod atlas;
 mod blueprint;
 mod bytes;
+// Awaits the command that shows tokenizers.
+#[cfg_attr(not(test), expect(dead_code))]
+mod chat;
 mod check;
 mod completions;
 mod files;

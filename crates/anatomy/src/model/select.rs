@@ -81,7 +81,19 @@ impl Selection {
                 self.files.push((beside(path, &name), None));
             }
         }
+        self.templates(&folder);
         Ok(())
+    }
+
+    /// Adds the further templates, which lie in a folder of their own.
+    fn templates(&mut self, folder: &Path) {
+        let folder = folder.join("additional_chat_templates");
+        // Few models have it.
+        for name in file_names(&folder).unwrap_or_default() {
+            if name.ends_with(".jinja") {
+                self.files.push((folder.join(name), Some(FileRole::Template)));
+            }
+        }
     }
 }
 
@@ -137,6 +149,7 @@ fn select_folder(folder: &Path) -> Result<Selection> {
             selection.files.push((folder.join(name), None));
         }
     }
+    selection.templates(folder);
     if selection.files.is_empty() {
         let what = if names.is_empty() { "the folder holds no files" } else { "the folder holds no model files" };
         let help = "name a file or a folder with weights, or use `anatomy identify` to see what is there";

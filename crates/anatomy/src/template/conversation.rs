@@ -25,6 +25,8 @@ pub struct Conversation {
     pub add_generation_prompt: bool,
     /// The field of the last message that is to be continued, for answers that are begun already.
     pub continue_final_message: Option<String>,
+    /// Name of the template to render with, where the model has several.
+    pub template: Option<String>,
     /// Further variables: special tokens such as `bos_token`, and switches such as `enable_thinking`.
     pub variables: Map<String, Json>,
     /// The local time that `strftime_now` tells.
@@ -45,6 +47,11 @@ pub(super) struct Prepared {
 /// How to cut the text where the last message ends.
 pub(super) struct Continues {
     message: String,
+}
+
+/// The time of this machine, in its own zone: what `strftime_now` tells in transformers.
+pub fn local_time() -> DateTime {
+    jiff::Zoned::now().datetime()
 }
 
 impl Conversation {
@@ -80,6 +87,11 @@ impl Conversation {
                         value => truth(&name, &value)?.then(|| "content".to_string()),
                     };
                 }
+                "chat_template" => match value {
+                    Json::String(of) => conversation.template = Some(of),
+                    Json::Null => {}
+                    _ => return Err(format!("'{name}' is to be the name of a template")),
+                },
                 "chat_template_kwargs" => match value {
                     Json::Object(variables) => conversation.variables.extend(variables),
                     Json::Null => {}

@@ -170,6 +170,56 @@ impl Template {
     }
 }
 
+impl Facts {
+    /// The facts in words, for people.
+    pub fn sentences(&self) -> Vec<String> {
+        if let Some(broken) = &self.broken {
+            return vec![format!("does not render a single message: {broken}")];
+        }
+        let mut sentences = Vec::new();
+        let system = match self.system {
+            Some(SystemPrompt::OwnTurn) => "a turn of its own",
+            Some(SystemPrompt::InUserTurn) => "put into the user's first turn",
+            Some(SystemPrompt::Refused) => "refused",
+            Some(SystemPrompt::Ignored) => "left out without a word",
+            None => "fails",
+        };
+        let default = if self.default_system { ", with a text of the template's own where none is given" } else { "" };
+        sentences.push(format!("system prompt: {system}{default}"));
+        let abilities = [
+            (self.tools, "tools"),
+            (self.tool_calls, "calls"),
+            (self.tool_results, "results"),
+            (self.documents, "documents"),
+            (self.images, "images"),
+            (self.reasoning, "reasoning"),
+        ];
+        let able: Vec<&str> = abilities.iter().filter(|(able, _)| *able).map(|(_, what)| *what).collect();
+        if !able.is_empty() {
+            sentences.push(format!("writes {}", able.join(", ")));
+        }
+        if !self.multi_turn {
+            sentences.push("does not render several turns".to_string());
+        }
+        if !self.switches.is_empty() {
+            sentences.push(format!("switched by {}", self.switches.join(", ")));
+        }
+        if self.writes_bos {
+            sentences.push("writes the token of the beginning itself".to_string());
+        }
+        let end = self.answer_end.as_deref().map_or("nothing".to_string(), |end| format!("{end:?}"));
+        sentences.push(format!("an answer ends with {end}"));
+        sentences.push(match &self.generation_prompt {
+            Some(prompt) => format!("lets the model answer with {prompt:?}"),
+            None => "has no prompt for the answer".to_string(),
+        });
+        if !self.prefill {
+            sentences.push("does not keep an answer that is begun".to_string());
+        }
+        sentences
+    }
+}
+
 struct Probe<'a> {
     template: &'a Template,
     variables: &'a Map<String, Json>,
@@ -227,7 +277,8 @@ impl Probe<'_> {
             for tools in [Json::Null, tools.clone()] {
                 let with = |messages: Json| json!({"messages": messages, "tools": tools});
                 // Without the call, the name may come from the list of tools.
-                let count = |text: Option<String>| text.map_or(0, |text| text.matches(TOOL).count() + text.matches(ID).count());
+                let count =
+                    |text: Option<String>| text.map_or(0, |text| text.matches(TOOL).count() + text.matches(ID).count());
                 let listed = count(self.text(with(json!([user]))));
                 calls |= count(self.text(with(json!([user, called])))) > listed;
                 results |= self.text(with(json!([user, called, result]))).is_some_and(|text| text.contains(RESULT));
@@ -255,7 +306,8 @@ impl Probe<'_> {
     fn switches(&self, user: &Json, undeclared: &BTreeSet<String>) -> Vec<String> {
         const OWN: [&str; 4] = ["messages", "tools", "documents", "add_generation_prompt"];
         let mut switches = Vec::new();
-        for name in undeclared.iter().filter(|name| !OWN.contains(&name.as_str()) && !name.ends_with("_token")).take(32) {
+        for name in undeclared.iter().filter(|name| !OWN.contains(&name.as_str()) && !name.ends_with("_token")).take(32)
+        {
             let mut seen = BTreeSet::new();
             for value in [json!(true), json!(false), json!("low"), json!("high")] {
                 let mut given = json!({"messages": [user]});
@@ -263,7 +315,11 @@ impl Probe<'_> {
                     fields.insert(name.clone(), value);
                 }
                 // What only repeats the value is no switch.
-                seen.extend(self.text(given).map(|text| text.replace("True", "").replace("False", "").replace("low", "").replace("high", "")));
+                seen.extend(
+                    self.text(given).map(|text| {
+                        text.replace("True", "").replace("False", "").replace("low", "").replace("high", "")
+                    }),
+                );
             }
             if seen.len() > 1 {
                 switches.push(name.clone());
@@ -316,7 +372,8 @@ fn special_in(text: &str, found: &mut BTreeSet<String>) {
     for (at, open) in text.char_indices().filter(|(_, c)| matches!(c, '<' | '[')) {
         let close = if open == '<' { '>' } else { ']' };
         let rest = text.get(at..).unwrap_or("");
-        let end = rest.char_indices().skip(1).take(LONGEST).find(|(_, c)| *c == close || *c == open || c.is_whitespace());
+        let end =
+            rest.char_indices().skip(1).take(LONGEST).find(|(_, c)| *c == close || *c == open || c.is_whitespace());
         let Some((end, c)) = end.filter(|(_, c)| *c == close) else { continue };
         let token = rest.get(..end + c.len_utf8()).unwrap_or("");
         let inside = rest.get(1..end).unwrap_or("");
@@ -359,6 +416,7 @@ fn any_generation(block: &Block) -> bool {
 /// The names that nobody but the caller defines.
 fn undeclared(template: &Template, names: BTreeSet<String>) -> BTreeSet<String> {
     let defined = super::lint::defined_names(template);
-    let known = |name: &str| super::jinja::is_function(name) || matches!(name, "loop" | "caller" | "varargs" | "kwargs");
+    let known =
+        |name: &str| super::jinja::is_function(name) || matches!(name, "loop" | "caller" | "varargs" | "kwargs");
     names.into_iter().filter(|name| !known(name) && !defined.contains(name.as_str())).collect()
 }

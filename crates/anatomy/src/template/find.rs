@@ -94,11 +94,12 @@ impl Templates {
             return Err(format!("the model has no chat template{why}"));
         }
         match name {
-            Some(name) => named(name).ok_or_else(|| format!("there is no template named '{name}'; there are: {}", names())),
-            None => named("tool_use")
-                .filter(|_| tools)
-                .or_else(|| named("default"))
-                .ok_or_else(|| format!("there are several templates and none is the default; name one of: {}", names())),
+            Some(name) => {
+                named(name).ok_or_else(|| format!("there is no template named '{name}'; there are: {}", names()))
+            }
+            None => named("tool_use").filter(|_| tools).or_else(|| named("default")).ok_or_else(|| {
+                format!("there are several templates and none is the default; name one of: {}", names())
+            }),
         }
     }
 

@@ -70,21 +70,50 @@ const FRAMEWORK: [&str; 5] = ["request", "config", "session", "g", "get_flashed_
 
 /// Calls that run code or reach files.
 const CALLS: [&str; 26] = [
-    "eval", "exec", "execfile", "compile", "open", "popen", "Popen", "system", "check_output", "check_call",
-    "getoutput", "spawn", "execv", "execve", "import_module", "import_string", "find_module", "load_module", "getattr",
-    "setattr", "globals", "locals", "vars", "breakpoint", "input", "subclasses",
+    "eval",
+    "exec",
+    "execfile",
+    "compile",
+    "open",
+    "popen",
+    "Popen",
+    "system",
+    "check_output",
+    "check_call",
+    "getoutput",
+    "spawn",
+    "execv",
+    "execve",
+    "import_module",
+    "import_string",
+    "find_module",
+    "load_module",
+    "getattr",
+    "setattr",
+    "globals",
+    "locals",
+    "vars",
+    "breakpoint",
+    "input",
+    "subclasses",
 ];
 
 /// Filters whose first argument, or `attribute`, is a path of attributes.
-const PATH_FILTERS: [&str; 11] = [
-    "attr", "map", "selectattr", "rejectattr", "groupby", "sort", "unique", "sum", "min", "max", "join",
-];
+const PATH_FILTERS: [&str; 11] =
+    ["attr", "map", "selectattr", "rejectattr", "groupby", "sort", "unique", "sum", "min", "max", "join"];
 
 /// What asks a model to keep quiet.
 const HUSH: [&str; 10] = [
-    "do not mention these", "don't mention these", "do not mention this", "do not mention the instruction",
-    "never mention these", "do not reveal these", "do not reveal this", "without telling the user",
-    "do not disclose this", "keep this instruction secret",
+    "do not mention these",
+    "don't mention these",
+    "do not mention this",
+    "do not mention the instruction",
+    "never mention these",
+    "do not reveal these",
+    "do not reveal this",
+    "without telling the user",
+    "do not disclose this",
+    "keep this instruction secret",
 ];
 
 impl Template {
@@ -157,7 +186,9 @@ impl<'a> Linter<'a> {
         for statement in block {
             match &statement.kind {
                 StatementKind::For(each) => self.define_target(&each.target),
-                StatementKind::Set { target, .. } | StatementKind::SetBlock { target, .. } => self.define_target(target),
+                StatementKind::Set { target, .. } | StatementKind::SetBlock { target, .. } => {
+                    self.define_target(target)
+                }
                 StatementKind::With { targets, .. } => {
                     targets.iter().for_each(|(target, _)| self.define_target(target));
                 }
@@ -478,9 +509,10 @@ impl<'a> Linter<'a> {
             ExprKind::Item(_, index) => {
                 matches!(&index.kind, ExprKind::Const(Value::Str(name)) if is_content(name))
             }
-            ExprKind::Filter(_, call) => call.arguments.each().any(|argument| {
-                matches!(&argument.kind, ExprKind::Const(Value::Str(name)) if is_content(name))
-            }),
+            ExprKind::Filter(_, call) => call
+                .arguments
+                .each()
+                .any(|argument| matches!(&argument.kind, ExprKind::Const(Value::Str(name)) if is_content(name))),
             _ => false,
         };
         own || expr.children().into_iter().any(|child| self.says(child))
@@ -541,7 +573,8 @@ impl<'a> Linter<'a> {
         if let Some(at) = lower.find("http://").or_else(|| lower.find("https://"))
             && around.gate.is_some()
         {
-            let link: String = lower.chars().skip(lower.get(..at).map_or(0, |before| before.chars().count())).take(60).collect();
+            let link: String =
+                lower.chars().skip(lower.get(..at).map_or(0, |before| before.chars().count())).take(60).collect();
             self.push(LintKind::Link, spot, format!("writes the link '{link}'"));
         }
         self.found.extend(hidden(text).map(|lint| {
@@ -578,7 +611,9 @@ impl Around {
 
 /// Names that begin with two underscores, or hide them behind a class.
 fn is_internal(name: &str) -> bool {
-    name.starts_with("__") || (name.starts_with('_') && name.contains("__")) || matches!(name, "mro" | "gi_frame" | "func_globals")
+    name.starts_with("__")
+        || (name.starts_with('_') && name.contains("__"))
+        || matches!(name, "mro" | "gi_frame" | "func_globals")
 }
 
 fn is_content(name: &str) -> bool {
@@ -587,7 +622,8 @@ fn is_content(name: &str) -> bool {
 
 /// Whether a condition waits for ordinary words, rather than for the marks of a format.
 fn is_wordy(words: &str) -> bool {
-    let plain = words.chars().all(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_' | '\'' | '.' | '?' | '!' | ','));
+    let plain =
+        words.chars().all(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_' | '\'' | '.' | '?' | '!' | ','));
     plain && words.chars().filter(|c| c.is_alphabetic()).count() >= 2
 }
 
@@ -612,7 +648,14 @@ fn doubles(value: &Expr, name: &str) -> bool {
     }
     match &value.kind {
         ExprKind::Concat(_) | ExprKind::Binary(Operator::Add, ..) => {
-            value.children().into_iter().filter(|part| count(part, name) > 0 && matches!(part.kind, ExprKind::Name(_) | ExprKind::Attribute(..))).count() > 1
+            value
+                .children()
+                .into_iter()
+                .filter(|part| {
+                    count(part, name) > 0 && matches!(part.kind, ExprKind::Name(_) | ExprKind::Attribute(..))
+                })
+                .count()
+                > 1
         }
         ExprKind::Binary(Operator::Multiply, ..) => {
             let parts = value.children();
@@ -629,9 +672,10 @@ pub fn hidden(text: &str) -> impl Iterator<Item = Lint> {
     for (index, line) in text.split('\n').enumerate() {
         let kinds: [(&str, fn(char) -> bool); 3] = [
             ("letters of Unicode's invisible tags", |c| ('\u{e0000}'..='\u{e01ef}').contains(&c)),
-            ("signs that turn the direction of text", |c| {
-                matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-            }),
+            (
+                "signs that turn the direction of text",
+                |c| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'),
+            ),
             ("characters without width", |c| {
                 matches!(c, '\u{200b}' | '\u{2060}'..='\u{2064}' | '\u{feff}' | '\u{180e}')
             }),

@@ -13,7 +13,7 @@ mod lint;
 
 use std::ops::Range;
 
-pub use conversation::Conversation;
+pub use conversation::{Conversation, local_time};
 pub use error::{Place, TemplateError, TemplateErrorKind};
 pub use facts::{Facts, SystemPrompt};
 pub use find::{StatedTemplate, Templates, special_tokens};

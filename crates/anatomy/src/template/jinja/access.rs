@@ -243,7 +243,8 @@ impl Renderer<'_> {
         let start = start.map_or(if step > 0 { low } else { high }, clamp);
         let stop = stop.map_or(if step > 0 { high } else { low }, clamp);
         let span = if step > 0 { stop - start } else { start - stop }.max(0);
-        let count = usize::try_from((span.saturating_add(step.saturating_abs() - 1)) / step.saturating_abs()).unwrap_or(0);
+        let count =
+            usize::try_from((span.saturating_add(step.saturating_abs() - 1)) / step.saturating_abs()).unwrap_or(0);
         self.budget.spend(count / 4 + 1)?;
         let at = |index: usize| usize::try_from(start + step * index as i128).unwrap_or(usize::MAX);
         match of {
@@ -291,9 +292,30 @@ fn missing(of: &Value, name: &Value) -> Value {
 /// Attributes that every object of Python has, and that the sandbox gives to nobody.
 fn is_internal(name: &str) -> bool {
     const COMMON: [&str; 24] = [
-        "__class__", "__init__", "__new__", "__doc__", "__dir__", "__eq__", "__ne__", "__lt__", "__le__", "__gt__",
-        "__ge__", "__hash__", "__repr__", "__str__", "__format__", "__reduce__", "__reduce_ex__", "__sizeof__",
-        "__getattribute__", "__setattr__", "__delattr__", "__init_subclass__", "__subclasshook__", "__getstate__",
+        "__class__",
+        "__init__",
+        "__new__",
+        "__doc__",
+        "__dir__",
+        "__eq__",
+        "__ne__",
+        "__lt__",
+        "__le__",
+        "__gt__",
+        "__ge__",
+        "__hash__",
+        "__repr__",
+        "__str__",
+        "__format__",
+        "__reduce__",
+        "__reduce_ex__",
+        "__sizeof__",
+        "__getattribute__",
+        "__setattr__",
+        "__delattr__",
+        "__init_subclass__",
+        "__subclasshook__",
+        "__getstate__",
     ];
     name.starts_with("__") && COMMON.contains(&name)
 }

@@ -17,21 +17,49 @@ pub enum StatementKind {
     Text(Arc<str>),
     Print(Expr),
     For(Box<For>),
-    If { branches: Vec<(Expr, Block)>, otherwise: Block },
-    Set { target: Target, value: Expr },
-    SetBlock { target: Target, filters: Vec<FilterCall>, body: Block },
+    If {
+        branches: Vec<(Expr, Block)>,
+        otherwise: Block,
+    },
+    Set {
+        target: Target,
+        value: Expr,
+    },
+    SetBlock {
+        target: Target,
+        filters: Vec<FilterCall>,
+        body: Block,
+    },
     Macro(Arc<Macro>),
-    Call { call: Expr, body: Arc<Macro> },
-    Filter { filters: Vec<FilterCall>, body: Block },
-    With { targets: Vec<(Target, Expr)>, body: Block },
+    Call {
+        call: Expr,
+        body: Arc<Macro>,
+    },
+    Filter {
+        filters: Vec<FilterCall>,
+        body: Block,
+    },
+    With {
+        targets: Vec<(Target, Expr)>,
+        body: Block,
+    },
     /// A named block; without inheritance it only shows its body.
-    Block { body: Block },
-    Generation { body: Block },
+    Block {
+        body: Block,
+    },
+    Generation {
+        body: Block,
+    },
     Break,
     Continue,
     /// `include`, `import`, `from`, `extends`: a chat template has nowhere to load from.
-    Load { tag: &'static str, name: Expr },
-    Autoescape { body: Block },
+    Load {
+        tag: &'static str,
+        name: Expr,
+    },
+    Autoescape {
+        body: Block,
+    },
 }
 
 #[derive(Debug)]

@@ -34,9 +34,7 @@ impl Args {
             }
         }
         match bound.iter().take(needed).position(Option::is_none) {
-            Some(missing) => {
-                wrong(format!("{of} misses its argument '{}'", names.get(missing).unwrap_or(&"")))
-            }
+            Some(missing) => wrong(format!("{of} misses its argument '{}'", names.get(missing).unwrap_or(&""))),
             None => Ok(bound),
         }
     }

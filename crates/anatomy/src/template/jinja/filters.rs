@@ -9,11 +9,61 @@ use super::value::{Dict, Value};
 use super::{format, json, methods, select, text};
 
 const NAMES: [&str; 55] = [
-    "abs", "attr", "batch", "capitalize", "center", "count", "d", "default", "dictsort", "e", "escape",
-    "filesizeformat", "first", "float", "forceescape", "format", "groupby", "indent", "int", "items", "join", "last",
-    "length", "list", "lower", "map", "max", "min", "pprint", "random", "reject", "rejectattr", "replace", "reverse",
-    "round", "safe", "select", "selectattr", "slice", "sort", "string", "striptags", "sum", "title", "tojson", "trim",
-    "truncate", "unique", "upper", "urlencode", "urlize", "wordcount", "wordwrap", "xmlattr", "",
+    "abs",
+    "attr",
+    "batch",
+    "capitalize",
+    "center",
+    "count",
+    "d",
+    "default",
+    "dictsort",
+    "e",
+    "escape",
+    "filesizeformat",
+    "first",
+    "float",
+    "forceescape",
+    "format",
+    "groupby",
+    "indent",
+    "int",
+    "items",
+    "join",
+    "last",
+    "length",
+    "list",
+    "lower",
+    "map",
+    "max",
+    "min",
+    "pprint",
+    "random",
+    "reject",
+    "rejectattr",
+    "replace",
+    "reverse",
+    "round",
+    "safe",
+    "select",
+    "selectattr",
+    "slice",
+    "sort",
+    "string",
+    "striptags",
+    "sum",
+    "title",
+    "tojson",
+    "trim",
+    "truncate",
+    "unique",
+    "upper",
+    "urlencode",
+    "urlize",
+    "wordcount",
+    "wordwrap",
+    "xmlattr",
+    "",
 ];
 
 /// Whether there is such a filter.
@@ -80,9 +130,7 @@ pub fn apply(renderer: &mut Renderer, name: &str, value: Value, args: Args) -> R
         "dictsort" => dictsort(renderer, &value, args),
         "xmlattr" => xmlattr(renderer, &value, args),
         "random" => unsupported("random gives something else each time"),
-        "urlize" | "wordwrap" | "pprint" => {
-            unsupported(format!("the filter '{name}' is not known to this renderer"))
-        }
+        "urlize" | "wordwrap" | "pprint" => unsupported(format!("the filter '{name}' is not known to this renderer")),
         _ if exists(name) => select::apply(renderer, name, value, args),
         _ => wrong(format!("there is no filter named '{name}'")),
     }
@@ -256,7 +304,11 @@ fn strip_tags(text: &str) -> String {
     let mut rest = text;
     while let Some(at) = rest.find('<') {
         let tail = rest.get(at..).unwrap_or("");
-        let end = if tail.starts_with("<!--") { tail.find("-->").map(|end| end + 3) } else { tail.find('>').map(|end| end + 1) };
+        let end = if tail.starts_with("<!--") {
+            tail.find("-->").map(|end| end + 3)
+        } else {
+            tail.find('>').map(|end| end + 1)
+        };
         let Some(end) = end else { break };
         out.push_str(rest.get(..at).unwrap_or(""));
         rest = tail.get(end..).unwrap_or("");
@@ -274,7 +326,8 @@ fn of_number(renderer: &mut Renderer, name: &str, value: Value, args: Args) -> R
                 return undefined.fail();
             }
             let number = match value.as_str() {
-                Some(text) => parse_int(text, base).or_else(|| parse_float(text).and_then(|number| super::value::whole(number.trunc()))),
+                Some(text) => parse_int(text, base)
+                    .or_else(|| parse_float(text).and_then(|number| super::value::whole(number.trunc()))),
                 None => match &value {
                     Value::Float(number) => super::value::whole(number.trunc()),
                     value => value.as_int(),
@@ -398,7 +451,8 @@ fn parse_int(text: &str, base: u32) -> Option<i128> {
         _ => "",
     };
     let digits = digits.strip_prefix(prefix).unwrap_or(digits);
-    let fits = digits.starts_with(|c: char| c.is_ascii_alphanumeric()) && !digits.contains("__") && !digits.ends_with('_');
+    let fits =
+        digits.starts_with(|c: char| c.is_ascii_alphanumeric()) && !digits.contains("__") && !digits.ends_with('_');
     let joined = digits.replace('_', "");
     (fits && (2..=36).contains(&base)).then(|| i128::from_str_radix(&format!("{sign}{joined}"), base).ok())?
 }

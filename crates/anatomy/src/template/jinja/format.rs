@@ -99,7 +99,8 @@ pub fn percent(renderer: &mut Renderer, pattern: &str, values: &Value) -> Result
             's' => renderer.text(&value)?.to_string(),
             'r' => renderer.repr(&value)?.to_string(),
             'a' => ascii(&renderer.repr(&value)?),
-            'c' => match (value.as_str(), value.as_int().map(|code| u32::try_from(code).ok().and_then(char::from_u32))) {
+            'c' => match (value.as_str(), value.as_int().map(|code| u32::try_from(code).ok().and_then(char::from_u32)))
+            {
                 (Some(text), _) if text.chars().count() == 1 => text.to_string(),
                 (_, Some(Some(c))) => c.to_string(),
                 _ => return wrong("%c requires int or char"),
@@ -116,11 +117,8 @@ pub fn percent(renderer: &mut Renderer, pattern: &str, values: &Value) -> Result
             }
             'x' | 'X' | 'o' | 'e' | 'E' | 'f' | 'F' | 'g' | 'G' => {
                 let whole_wanted = matches!(kind, 'x' | 'X' | 'o');
-                let number = if whole_wanted {
-                    value.as_int().map(Value::Int)
-                } else {
-                    value.as_float().map(Value::Float)
-                };
+                let number =
+                    if whole_wanted { value.as_int().map(Value::Int) } else { value.as_float().map(Value::Float) };
                 let Some(number) = number else { return number_wanted(kind, &value) };
                 out.push_str(&self::number(renderer, &number, &spec)?);
                 continue;
@@ -409,7 +407,9 @@ fn number(renderer: &mut Renderer, value: &Value, spec: &Spec) -> Result<String>
         }
     };
     let digits = match spec.group {
-        Some(separator) => grouped(&digits, separator, if matches!(spec.kind, Some('x' | 'X' | 'o' | 'b')) { 4 } else { 3 }),
+        Some(separator) => {
+            grouped(&digits, separator, if matches!(spec.kind, Some('x' | 'X' | 'o' | 'b')) { 4 } else { 3 })
+        }
         None => digits,
     };
     let sign = if negative { "-".to_string() } else { spec.sign.map(String::from).unwrap_or_default() };
@@ -417,7 +417,11 @@ fn number(renderer: &mut Renderer, value: &Value, spec: &Spec) -> Result<String>
         Some(kind @ ('x' | 'X' | 'o' | 'b')) if spec.alternate => format!("{sign}0{kind}"),
         _ => sign,
     };
-    if spec.fill == Some('0') && spec.align == Some('=') && spec.group.is_some() && prefix.len() + digits.len() < spec.width {
+    if spec.fill == Some('0')
+        && spec.align == Some('=')
+        && spec.group.is_some()
+        && prefix.len() + digits.len() < spec.width
+    {
         return unsupported("zeros before a number with separators are not known to this renderer");
     }
     laid_out(renderer, &prefix, &digits, spec)

@@ -32,7 +32,19 @@ impl<'t> Loop<'t> {
         let length = each.test.is_none().then_some(items.len());
         let items = items.into_iter();
         let tested = each.test.is_none();
-        Loop { each, items, tested, outer, depth, ahead: None, turns: 0, length, previous: None, current: None, changed: None }
+        Loop {
+            each,
+            items,
+            tested,
+            outer,
+            depth,
+            ahead: None,
+            turns: 0,
+            length,
+            previous: None,
+            current: None,
+            changed: None,
+        }
     }
 }
 

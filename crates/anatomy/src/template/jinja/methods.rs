@@ -11,11 +11,49 @@ use super::value::{Value, View};
 
 /// The methods of texts that are rendered.
 const OF_TEXT: [&str; 43] = [
-    "capitalize", "casefold", "center", "count", "endswith", "expandtabs", "find", "format", "format_map", "index",
-    "isalnum", "isalpha", "isascii", "isdecimal", "isdigit", "isidentifier", "islower", "isnumeric", "isprintable",
-    "isspace", "istitle", "isupper", "join", "ljust", "lower", "lstrip", "partition", "removeprefix", "removesuffix",
-    "replace", "rfind", "rindex", "rjust", "rpartition", "rsplit", "rstrip", "split", "splitlines", "startswith",
-    "strip", "swapcase", "title", "upper",
+    "capitalize",
+    "casefold",
+    "center",
+    "count",
+    "endswith",
+    "expandtabs",
+    "find",
+    "format",
+    "format_map",
+    "index",
+    "isalnum",
+    "isalpha",
+    "isascii",
+    "isdecimal",
+    "isdigit",
+    "isidentifier",
+    "islower",
+    "isnumeric",
+    "isprintable",
+    "isspace",
+    "istitle",
+    "isupper",
+    "join",
+    "ljust",
+    "lower",
+    "lstrip",
+    "partition",
+    "removeprefix",
+    "removesuffix",
+    "replace",
+    "rfind",
+    "rindex",
+    "rjust",
+    "rpartition",
+    "rsplit",
+    "rstrip",
+    "split",
+    "splitlines",
+    "startswith",
+    "strip",
+    "swapcase",
+    "title",
+    "upper",
 ];
 
 /// Methods of texts that Python has and this renderer has not.
@@ -144,7 +182,8 @@ fn part<'a>(text: &'a str, start: Option<&Value>, end: Option<&Value>, of: &str)
         return Ok((text, 0));
     }
     let length = text.chars().count() as i128;
-    let place = |bound: i128| usize::try_from(if bound < 0 { bound + length } else { bound }.clamp(0, length)).unwrap_or(0);
+    let place =
+        |bound: i128| usize::try_from(if bound < 0 { bound + length } else { bound }.clamp(0, length)).unwrap_or(0);
     let (first, last) = (start.map_or(0, place), end.map_or_else(|| place(length), place));
     if start.is_some_and(|start| start > length) || first > last {
         // Beyond the end there is not even an empty text.
@@ -300,7 +339,13 @@ fn of_text(renderer: &mut Renderer, this: &Arc<str>, name: &str, args: Args) -> 
                 match c {
                     '\t' => {
                         let fill = column.checked_next_multiple_of(size.max(1)).unwrap_or(column) - column;
-                        let fill = if size == 0 { 0 } else if fill == 0 { size } else { fill };
+                        let fill = if size == 0 {
+                            0
+                        } else if fill == 0 {
+                            size
+                        } else {
+                            fill
+                        };
                         out.extend(std::iter::repeat_n(' ', fill));
                         column += fill;
                     }

@@ -50,7 +50,8 @@ impl Renderer<'_> {
                 })
             }
             (Operator::Multiply, of, times) | (Operator::Multiply, times, of)
-                if times.as_int().is_some() && (of.as_str().is_some() || matches!(of, Value::List(_) | Value::Tuple(_))) =>
+                if times.as_int().is_some()
+                    && (of.as_str().is_some() || matches!(of, Value::List(_) | Value::Tuple(_))) =>
             {
                 let times = usize::try_from(times.as_int().unwrap_or(0).max(0)).unwrap_or(usize::MAX);
                 self.repeat(of, times)
@@ -113,7 +114,11 @@ fn floats(operator: Operator, a: f64, b: f64) -> Result<Value> {
     }
     let modulo = |a: f64, b: f64| {
         let rest = a % b;
-        if rest != 0.0 && (rest < 0.0) != (b < 0.0) { rest + b } else { rest.abs().copysign(if rest == 0.0 { b } else { rest }) }
+        if rest != 0.0 && (rest < 0.0) != (b < 0.0) {
+            rest + b
+        } else {
+            rest.abs().copysign(if rest == 0.0 { b } else { rest })
+        }
     };
     Ok(Value::Float(match operator {
         Operator::Add => a + b,

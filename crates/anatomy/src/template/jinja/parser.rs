@@ -313,8 +313,7 @@ impl Parser {
         let mut parts = Vec::new();
         let mut is_tuple = false;
         loop {
-            if is_tuple && (self.at_sign(")") || *self.peek() == Token::BlockEnd)
-            {
+            if is_tuple && (self.at_sign(")") || *self.peek() == Token::BlockEnd) {
                 break;
             }
             if self.skip_sign("(") {

@@ -25,8 +25,7 @@ impl Parser {
             let spot = parser.spot();
             while parser.skip_name("if") {
                 let test = Box::new(parser.or()?);
-                let otherwise =
-                    if parser.skip_name("else") { Some(Box::new(parser.expression()?)) } else { None };
+                let otherwise = if parser.skip_name("else") { Some(Box::new(parser.expression()?)) } else { None };
                 expr = parser.node(spot, ExprKind::Condition { test, then: Box::new(expr), otherwise })?;
             }
             Ok(expr)

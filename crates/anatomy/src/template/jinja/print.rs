@@ -93,7 +93,9 @@ impl Renderer<'_> {
             Value::Function(super::functions::Function::This) => out.push_str("<TemplateReference None>"),
             Value::Function(_) | Value::Method(_) | Value::Iterator(_) | Value::Cycler(_) | Value::Joiner(_) => {
                 let of = value.type_name();
-                return unsupported(format!("a {of} is written: Python would write its address, which is never the same"));
+                return unsupported(format!(
+                    "a {of} is written: Python would write its address, which is never the same"
+                ));
             }
         }
         Ok(())

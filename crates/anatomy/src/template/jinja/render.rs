@@ -291,9 +291,13 @@ impl<'t> Renderer<'t> {
             StatementKind::Continue => return Ok(Flow::Continue),
             StatementKind::Load { tag, name } => {
                 self.eval(name)?;
-                return wrong(format!("'{tag}' asks for another template, and a chat template has nowhere to load from"));
+                return wrong(format!(
+                    "'{tag}' asks for another template, and a chat template has nowhere to load from"
+                ));
             }
-            StatementKind::Autoescape { .. } => return unsupported("'autoescape' blocks are not known to this renderer"),
+            StatementKind::Autoescape { .. } => {
+                return unsupported("'autoescape' blocks are not known to this renderer");
+            }
         }
         Ok(Flow::Next)
     }

@@ -385,9 +385,7 @@ impl Value {
                 _ => Value::Float(number.as_f64().unwrap_or(f64::NAN)),
             },
             Json::String(text) => Value::str(text.as_str()),
-            Json::Array(items) => {
-                Value::list(items.iter().map(Value::from_json).collect::<Result<_>>()?, free)?
-            }
+            Json::Array(items) => Value::list(items.iter().map(Value::from_json).collect::<Result<_>>()?, free)?,
             Json::Object(entries) => {
                 let mut dict = Dict::default();
                 for (key, value) in entries {
