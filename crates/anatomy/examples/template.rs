@@ -5,7 +5,7 @@
 use anatomy::template::{Conversation, Template};
 use serde_json::{Value, json};
 
-#[allow(clippy::print_stdout)]
+#[allow(clippy::print_stdout, clippy::indexing_slicing)]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     for line in std::io::stdin().lines() {
         let mut request: Value = serde_json::from_str(&line?)?;

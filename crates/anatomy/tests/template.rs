@@ -16,7 +16,7 @@ const CHATML: &str = "{% for message in messages %}{{ '<|im_start|>' + message['
                       {% endif %}";
 
 fn parse(source: &str) -> Template {
-    Template::parse("default", source).unwrap_or_else(|error| panic!("{error}"))
+    Template::parse("default", source).unwrap()
 }
 
 fn user() -> Conversation {
@@ -25,10 +25,9 @@ fn user() -> Conversation {
 }
 
 fn error(source: &str) -> anatomy::template::TemplateError {
-    match Template::parse("default", source) {
-        Err(error) => error,
-        Ok(template) => template.render(&user()).map(|_| ()).expect_err(source),
-    }
+    let rendered = Template::parse("default", source).and_then(|template| template.render(&user()));
+    assert!(rendered.is_err(), "{source}");
+    rendered.unwrap_err()
 }
 
 /// What `tools/check-templates.py --write` had transformers render.

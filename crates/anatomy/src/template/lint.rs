@@ -666,11 +666,13 @@ fn doubles(value: &Expr, name: &str) -> bool {
     }
 }
 
+type Test = fn(char) -> bool;
+
 /// Characters that nobody sees, or that turn the text around.
 pub fn hidden(text: &str) -> impl Iterator<Item = Lint> {
     let mut found: Vec<Lint> = Vec::new();
     for (index, line) in text.split('\n').enumerate() {
-        let kinds: [(&str, fn(char) -> bool); 3] = [
+        let kinds: [(&str, Test); 3] = [
             ("letters of Unicode's invisible tags", |c| ('\u{e0000}'..='\u{e01ef}').contains(&c)),
             (
                 "signs that turn the direction of text",

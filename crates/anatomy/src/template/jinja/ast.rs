@@ -231,7 +231,7 @@ impl Expr {
 impl Statement {
     /// The expressions directly in this statement, without those of the blocks in it.
     pub fn expressions(&self) -> Vec<&Expr> {
-        fn of<'a>(filters: &'a [FilterCall]) -> impl Iterator<Item = &'a Expr> {
+        fn of(filters: &[FilterCall]) -> impl Iterator<Item = &Expr> {
             filters.iter().flat_map(|call| call.arguments.each())
         }
         match &self.kind {

@@ -244,7 +244,7 @@ fn fields(renderer: &mut Renderer, pattern: &str, args: &Args, auto: &mut Number
             None => value,
             Some("s") => Value::Str(renderer.text(&value)?),
             Some("r") => Value::Str(renderer.repr(&value)?),
-            Some("a") => Value::str(ascii(&*renderer.repr(&value)?)),
+            Some("a") => Value::str(ascii(&renderer.repr(&value)?)),
             Some(other) => return wrong(format!("Unknown conversion specifier '{other}'")),
         };
         let text = formatted(renderer, &value, &spec)?;

@@ -248,11 +248,11 @@ fn of_text(renderer: &mut Renderer, this: &Arc<str>, name: &str, args: Args) -> 
                     renderer.budget.values(affixes.items.len())?;
                     let mut any = false;
                     for affix in &affixes.items {
-                        any = any || fits(&*text_of(Some(affix), of)?);
+                        any = any || fits(&text_of(Some(affix), of)?);
                     }
                     Value::Bool(any)
                 }
-                affix => Value::Bool(fits(&*text_of(affix.as_ref(), of)?)),
+                affix => Value::Bool(fits(&text_of(affix.as_ref(), of)?)),
             }
         }
         "find" | "rfind" | "index" | "rindex" | "count" => {

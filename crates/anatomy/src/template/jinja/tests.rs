@@ -117,11 +117,12 @@ impl Renderer<'_> {
             "lower" | "upper" => {
                 let text = self.text(&value)?;
                 self.budget.text(text.len())?;
-                let (wanted, other): (fn(char) -> bool, fn(char) -> bool) = match name {
-                    "lower" => (char::is_lowercase, char::is_uppercase),
-                    _ => (char::is_uppercase, char::is_lowercase),
-                };
-                text.chars().any(wanted) && !text.chars().any(other)
+                let (mut small, mut large) = (false, false);
+                for c in text.chars() {
+                    small |= c.is_lowercase();
+                    large |= c.is_uppercase();
+                }
+                if name == "lower" { small && !large } else { large && !small }
             }
             "filter" => value.as_str().is_some_and(filters::exists),
             "test" => value.as_str().is_some_and(exists),
