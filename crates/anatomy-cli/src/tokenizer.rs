@@ -68,7 +68,7 @@ pub fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
     let tokenizer = first(&tokenizers, &args.model)?;
     let options = Options { special: !args.no_special, parse_special: !args.no_parse_special };
     if let Some(other) = &args.compare {
-        compare(args, tokenizer, other, options, output)?;
+        compare(args, (&model.source, tokenizer), other, options, output)?;
     } else if let Some(text) = &args.encode {
         let pieces = Encoder::new(tokenizer)?.encode(text, options)?;
         let report = Encoded::new(tokenizer, text, &pieces, args.offsets);
@@ -146,8 +146,8 @@ fn none(path: &Path) -> Error {
     error.help("name a tokenizer's file, a folder that holds one, or a GGUF")
 }
 
-fn compare(args: &Args, tokenizer: &Tokenizer, other: &Path, options: Options, output: &Output) -> Result<(), Failure> {
-    let (_, others) = open(other)?;
+fn compare(args: &Args, (source, tokenizer): (&str, &Tokenizer), other: &Path, options: Options, output: &Output) -> Result<(), Failure> {
+    let (model, others) = open(other)?;
     let other = first(&others, other)?;
     let tokens = |tokenizer: &Tokenizer, text: &str| -> Result<usize, Error> {
         Ok(Encoder::new(tokenizer)?.encode(text, options)?.len())
@@ -156,7 +156,7 @@ fn compare(args: &Args, tokenizer: &Tokenizer, other: &Path, options: Options, o
         Some(text) => Some((tokens(tokenizer, text)?, tokens(other, text)?, text.len())),
         None => None,
     };
-    let report = Comparison::new(tokenizer, other, figures);
+    let report = Comparison::new((source, tokenizer), (&model.source, other), figures);
     if output.json { output.document(&report) } else { output.text(&report.text(output.width())) }
 }
 

@@ -19,6 +19,7 @@ mod words;
 
 use serde::Serialize;
 
+use crate::container::Container;
 use crate::error::Result;
 use crate::finding::{Finding, Rule, Severity};
 use crate::model::Model;
@@ -433,6 +434,11 @@ pub fn of(model: &Model) -> Vec<Tokenizer> {
         model.files.iter().filter(|file| file.container.tensors.is_empty() && file.container.format.id != "gguf");
     found.extend(read(files.map(|file| (file.path.as_str(), &file.source))));
     found
+}
+
+/// Reads the tokenizer that a GGUF carries; `None` where it carries none.
+pub fn of_gguf(name: &str, source: &Source, container: &Container) -> Option<Tokenizer> {
+    gguf::read(name, source, container)
 }
 
 /// A file of a directory, with what its first bytes say it is.

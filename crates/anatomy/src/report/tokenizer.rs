@@ -129,7 +129,13 @@ impl Tokenizer {
     pub fn text(&self, width: usize) -> String {
         let mut page = Page { out: String::new(), width: width.clamp(40, 100) };
         let name = base(&self.source);
-        let model = safe(&self.model).to_uppercase().replace("SENTENCEPIECE", "SentencePiece");
+        let model = match self.model.as_str() {
+            "bpe" => "BPE".to_string(),
+            "wordpiece" => "WordPiece".to_string(),
+            "sentencepiece" => "SentencePiece".to_string(),
+            "rwkv" => "RWKV".to_string(),
+            other => safe(other),
+        };
         let mut words = vec![format!("{model} tokenizer"), count(self.vocab_size as u64, "token", "tokens")];
         words.extend(self.merges.map(|merges| count(merges as u64, "merge", "merges")));
         page.line(&format!("{}  {}", paint(BOLD, safe(name)), words.join(", ")));
@@ -493,9 +499,13 @@ struct Side {
 
 impl Comparison {
     /// Compares two tokenizers; of a text, the numbers of tokens are given, and its bytes.
-    pub fn new(a: &tokenizer::Tokenizer, b: &tokenizer::Tokenizer, text: Option<(usize, usize, usize)>) -> Self {
-        let side = |tokenizer: &tokenizer::Tokenizer, tokens: Option<usize>| Side {
-            source: tokenizer.source.clone(),
+    pub fn new(
+        (a_source, a): (&str, &tokenizer::Tokenizer),
+        (b_source, b): (&str, &tokenizer::Tokenizer),
+        text: Option<(usize, usize, usize)>,
+    ) -> Self {
+        let side = |source: &str, tokenizer: &tokenizer::Tokenizer, tokens: Option<usize>| Side {
+            source: source.to_string(),
             kind: tokenizer.kind,
             model: tokenizer.model.clone(),
             vocab_size: tokenizer.size(),
@@ -521,8 +531,8 @@ impl Comparison {
         let special = roles.into_iter().map(|role| (role.to_string(), token(a, role), token(b, role)));
         Comparison {
             schema: SCHEMA,
-            a: side(a, text.map(|(tokens, ..)| tokens)),
-            b: side(b, text.map(|(_, tokens, _)| tokens)),
+            a: side(a_source, a, text.map(|(tokens, ..)| tokens)),
+            b: side(b_source, b, text.map(|(_, tokens, _)| tokens)),
             shared: both,
             same_id: same,
             only_a: left.len() - both,

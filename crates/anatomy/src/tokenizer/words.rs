@@ -33,8 +33,9 @@ fn step(kind: &str, step: &Value) -> String {
     let text = |key: &str| step.get(key).and_then(Value::as_str).unwrap_or_default();
     let pattern = || {
         let pattern = step.get("pattern");
-        let found = pattern.and_then(|pattern| pattern.get("Regex").or_else(|| pattern.get("String")));
-        found.and_then(Value::as_str).unwrap_or_default().to_string()
+        let regex = pattern.and_then(|pattern| pattern.get("Regex")?.as_str()).map(str::to_string);
+        let literal = pattern.and_then(|pattern| pattern.get("String")?.as_str()).map(|text| format!("{text:?}"));
+        regex.or(literal).unwrap_or_default()
     };
     match kind {
         "NFC" | "NFD" | "NFKC" | "NFKD" => format!("Unicode normal form {kind}"),
@@ -52,7 +53,7 @@ fn step(kind: &str, step: &Value) -> String {
             format!("BERT's clean-up ({})", if parts.is_empty() { "nothing".to_string() } else { parts.join(", ") })
         }
         "Prepend" => format!("{:?} put before the text", text("prepend")),
-        "Replace" => format!("{:?} replaced by {:?}", pattern(), text("content")),
+        "Replace" => format!("{} replaced by {:?}", pattern(), text("content")),
         "Strip" if step.get("strip_left").is_some() => match (flag("strip_left"), flag("strip_right")) {
             (Some(true), Some(true)) => "blanks at both ends taken off".to_string(),
             (Some(true), _) => "blanks at the begin taken off".to_string(),

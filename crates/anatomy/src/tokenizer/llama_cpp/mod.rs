@@ -37,7 +37,7 @@ enum Algorithm {
     /// SentencePiece's merges by score.
     Scores,
     /// BERT's longest matches.
-    WordPiece,
+    WordPiece(Trie),
     /// SentencePiece's best path.
     Unigram(unigram::Unigram),
     /// Longest matches over bytes.
@@ -63,7 +63,7 @@ impl LlamaCpp {
                 Algorithm::Bpe(bpe::Bpe::new(tokenizer, settings, &mut vocabulary)?)
             }
             "llama" => Algorithm::Scores,
-            "bert" => Algorithm::WordPiece,
+            "bert" => Algorithm::WordPiece(words::wordpiece_trie(tokenizer)?),
             "t5" => Algorithm::Unigram(unigram::Unigram::new(tokenizer, &settings.charsmap)?),
             "rwkv" => Algorithm::Rwkv(words::rwkv_trie(tokenizer)?),
             "plamo2" => Algorithm::Plamo2(words::Plamo2::new(tokenizer)?),
@@ -82,7 +82,7 @@ impl LlamaCpp {
         let mut out = Vec::new();
         let end = text.len();
         let (first, last) = match &self.algorithm {
-            Algorithm::WordPiece => (Some(vocabulary.bos), Some(vocabulary.sep)),
+            Algorithm::WordPiece(_) => (Some(vocabulary.bos), Some(vocabulary.sep)),
             Algorithm::Rwkv(_) | Algorithm::Plamo2(_) => (None, None),
             _ => (vocabulary.add_bos.then_some(vocabulary.bos), self.ends().then_some(vocabulary.eos)),
         };
@@ -151,8 +151,8 @@ impl LlamaCpp {
                     None => Ok(()),
                 }
             }
-            Algorithm::WordPiece => {
-                words::wordpiece(raw, vocabulary, &self.settings, &mut push);
+            Algorithm::WordPiece(pieces) => {
+                words::wordpiece(raw, pieces, vocabulary, &self.settings, &mut push);
                 Ok(())
             }
             Algorithm::Unigram(unigram) => unigram.encode(raw, vocabulary, &mut push),

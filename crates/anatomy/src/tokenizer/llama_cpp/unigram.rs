@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::vocabulary::{USER_DEFINED, Vocabulary};
 use crate::error::{Error, ErrorKind, Result};
-use crate::tokenizer::run::{Aligned, Charsmap, Trie, character};
+use crate::tokenizer::run::{Aligned, Charsmap, Trie, Work, character};
 use crate::tokenizer::{EntryKind, Tokenizer};
 
 /// A unigram model, ready to run.
@@ -57,8 +57,10 @@ impl Unigram {
             first.score = 0.0;
         }
         let mut at = 0;
+        let mut work = Work::of(length);
         while at < length {
             let rest = text.bytes.get(at..).unwrap_or_default();
+            work.take(self.pieces.depth(rest))?;
             let character = character(rest);
             let here = best.get(at).map_or(-f64::MAX, |best| best.score);
             let mut offer = |size: usize, id: u32, score: f64| {

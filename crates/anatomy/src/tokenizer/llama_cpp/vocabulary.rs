@@ -31,8 +31,6 @@ pub(super) struct Vocabulary {
     ids: HashMap<Box<[u8]>, u32, Hash>,
     /// Tokens that are found in text before anything else, the longest first.
     pub special: Vec<u32>,
-    /// Length of the longest text.
-    pub longest: usize,
     pub bos: Option<u32>,
     pub eos: Option<u32>,
     pub unk: Option<u32>,
@@ -73,7 +71,6 @@ impl Vocabulary {
             attributes: tokenizer.entries.iter().map(|entry| attribute(entry.kind)).collect(),
             ids,
             special: Vec::new(),
-            longest: tokenizer.entries.iter().map(|entry| entry.stored.len()).max().unwrap_or(0),
             bos: None,
             eos: None,
             unk: None,

@@ -5,12 +5,13 @@ use std::ops::Range;
 use super::unicode::{self, BLANK, CONTROL, MARK, PUNCTUATION, SYMBOL};
 use super::vocabulary::Vocabulary;
 use crate::error::Result;
-use crate::tokenizer::run::{Aligned, Trie};
+use crate::tokenizer::run::{Aligned, Trie, Work};
 use crate::tokenizer::{EntryKind, GgufSettings, Tokenizer, byte_of_tag, unescape};
 
 /// BERT: words of letters, marks alone, the longest pieces from the left (`llm_tokenizer_wpm_session`).
 pub(super) fn wordpiece(
     text: &str,
+    pieces: &Trie,
     vocabulary: &Vocabulary,
     settings: &GgufSettings,
     push: &mut impl FnMut(u32, Range<usize>),
@@ -48,12 +49,11 @@ pub(super) fn wordpiece(
         let mut found = Vec::new();
         let mut at = 0;
         while at < marked.len() {
-            let most = (at + vocabulary.longest + 1).min(marked.len());
-            let longest = (at + 1..=most).rev().find_map(|end| Some((vocabulary.id(marked.get(at..end)?)?, end)));
-            let Some((id, end)) = longest else {
+            let Some((length, id)) = pieces.longest(marked.get(at..).unwrap_or_default()) else {
                 found.clear();
                 break;
             };
+            let end = at + length;
             found.push((id, at.saturating_sub(3)..end.saturating_sub(3)));
             at = end;
         }
@@ -64,6 +64,11 @@ pub(super) fn wordpiece(
             push(id, word.source(&range));
         }
     }
+}
+
+/// BERT's vocabulary.
+pub(super) fn wordpiece_trie(tokenizer: &Tokenizer) -> Result<Trie> {
+    Trie::new(tokenizer.entries.iter().map(|entry| (&*entry.stored, entry.id)))
 }
 
 /// The ranges of the library `tokenizers`, one of which begins later than in Unicode.
@@ -143,8 +148,10 @@ impl Plamo2 {
         if let Some(last) = costs.last_mut() {
             *last = 0;
         }
+        let mut work = Work::of(bytes.len());
         for (at, c) in text.char_indices().rev().filter(|(at, _)| *at >= skipped) {
             let mut best = (1i64 << 60, 0, None);
+            work.take(self.pieces.depth(bytes.get(at..).unwrap_or_default()))?;
             let pieces: Vec<(usize, u32)> = self.pieces.prefixes(bytes.get(at..).unwrap_or_default()).collect();
             let pieces = pieces.into_iter().rev().map(|(length, id)| (length, Some(id), whole(vocabulary.score(id))));
             for (length, id, score) in pieces.chain([(c.len_utf8(), None, UNKNOWN)]) {

@@ -30,7 +30,7 @@ const BACKTRACKS: usize = 10_000_000;
 
 impl Ranks {
     pub fn new(tokenizer: &Tokenizer) -> Result<Self> {
-        let known = super::known_pattern(tokenizer);
+        let known = crate::tokenizer::tiktoken::known(tokenizer);
         let stated = match &tokenizer.details {
             Details::Ranks { pattern } => pattern.as_deref(),
             Details::Tekken(settings) => settings.pattern.as_deref(),

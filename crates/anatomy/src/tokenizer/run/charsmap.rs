@@ -10,6 +10,9 @@ pub(crate) struct Charsmap {
     texts: Vec<u8>,
 }
 
+/// Prefixes are a few characters long; a damaged table must not be followed for ever.
+const MAX_PREFIX: usize = 1024;
+
 impl Charsmap {
     /// Reads a table; an empty or broken one replaces nothing.
     pub fn new(bytes: &[u8]) -> Option<Self> {
@@ -32,7 +35,7 @@ impl Charsmap {
         let offset = |unit: u32| usize::try_from((unit >> 10) << ((unit & (1 << 9)) >> 6)).unwrap_or(usize::MAX);
         let mut at = offset(unit(0)?);
         let mut found = None;
-        for (index, byte) in bytes.iter().enumerate() {
+        for (index, byte) in bytes.iter().enumerate().take(MAX_PREFIX) {
             if *byte == 0 {
                 break;
             }

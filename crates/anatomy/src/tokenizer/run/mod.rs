@@ -12,13 +12,13 @@ mod trie;
 use std::ops::Range;
 
 use super::llama_cpp::LlamaCpp;
-use super::{Tokenizer, tiktoken};
+use super::Tokenizer;
 use crate::error::{Error, ErrorKind, Result};
 
 pub(super) use aligned::Aligned;
 pub(super) use charsmap::Charsmap;
 pub(super) use scores::{character, score_merge};
-pub(super) use trie::Trie;
+pub(super) use trie::{Trie, Work};
 
 /// A tokenizer, ready to run.
 pub struct Encoder(Algorithm);
@@ -102,9 +102,4 @@ impl Encoder {
 /// An id that the vocabulary does not have.
 fn no_id(id: u32) -> Error {
     Error::new(ErrorKind::Usage, format!("the vocabulary has no id {id}"))
-}
-
-/// The pattern of a rank file that holds none, by its number of ranks.
-fn known_pattern(tokenizer: &Tokenizer) -> Option<&'static tiktoken::Known> {
-    tiktoken::known(tokenizer)
 }

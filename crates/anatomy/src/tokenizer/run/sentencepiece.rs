@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::scores::merge;
-use super::{Aligned, Charsmap, Options, Piece, Trie, character, no_id};
+use super::{Aligned, Charsmap, Options, Piece, Trie, Work, character, no_id};
 use crate::error::{Error, ErrorKind, Result};
 use crate::tokenizer::{Details, Entry, EntryKind, SentencePieceSettings, Tokenizer, byte_of_tag};
 
@@ -124,9 +124,9 @@ impl SentencePiece {
         let text = self.normalise(text.get(range).unwrap_or_default(), prefix);
         let mut parts = Vec::new();
         if self.unigram {
-            self.best_path(&text.bytes, &mut parts)
+            self.best_path(&text.bytes, &mut parts)?;
         } else {
-            self.merges(&text.bytes, &mut parts)
+            self.merges(&text.bytes, &mut parts);
         }
         let mut after_unknown = false;
         for (id, range) in parts {
@@ -191,7 +191,7 @@ impl SentencePiece {
         self.pieces.get(text).copied().unwrap_or(self.unknown)
     }
 
-    fn best_path(&self, text: &[u8], parts: &mut Vec<(u32, Range<usize>)>) {
+    fn best_path(&self, text: &[u8], parts: &mut Vec<(u32, Range<usize>)>) -> Result<()> {
         #[derive(Clone, Copy)]
         struct Best {
             id: u32,
@@ -201,8 +201,10 @@ impl SentencePiece {
         let mut best: Vec<Option<Best>> = vec![None; text.len() + 1];
         let unknown_score = self.least - PENALTY;
         let mut at = 0;
+        let mut work = Work::of(text.len());
         while at < text.len() {
             let rest = text.get(at..).unwrap_or_default();
+            work.take(self.trie.depth(rest))?;
             let here = best.get(at).copied().flatten().map_or(0.0, |best| best.score);
             let length = character(rest);
             let mut offer = |size: usize, id: u32, score: f64| {
@@ -239,6 +241,7 @@ impl SentencePiece {
             end = start;
         }
         parts.reverse();
+        Ok(())
     }
 
     fn normalise(&self, text: &str, prefix: bool) -> Aligned {

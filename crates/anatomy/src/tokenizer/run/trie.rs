@@ -81,3 +81,23 @@ impl Trie {
         steps.count()
     }
 }
+
+/// Steps that a text may take through a trie: pieces as long as the text itself would make it square.
+pub(crate) struct Work(usize);
+
+impl Work {
+    /// Far more than any real vocabulary needs for a text of so many bytes: its longest pieces have some 128.
+    pub fn of(text: usize) -> Self {
+        Work(text.saturating_mul(256).saturating_add(1 << 20))
+    }
+
+    /// Takes steps; an error where none are left.
+    pub fn take(&mut self, steps: usize) -> Result<()> {
+        let left = self.0.checked_sub(steps);
+        self.0 = left.ok_or_else(|| {
+            let message = "the vocabulary's pieces are so long that this text takes too many steps";
+            Error::new(ErrorKind::Limit, message)
+        })?;
+        Ok(())
+    }
+}
