@@ -146,7 +146,13 @@ fn none(path: &Path) -> Error {
     error.help("name a tokenizer's file, a folder that holds one, or a GGUF")
 }
 
-fn compare(args: &Args, (source, tokenizer): (&str, &Tokenizer), other: &Path, options: Options, output: &Output) -> Result<(), Failure> {
+fn compare(
+    args: &Args,
+    (source, tokenizer): (&str, &Tokenizer),
+    other: &Path,
+    options: Options,
+    output: &Output,
+) -> Result<(), Failure> {
     let (model, others) = open(other)?;
     let other = first(&others, other)?;
     let tokens = |tokenizer: &Tokenizer, text: &str| -> Result<usize, Error> {

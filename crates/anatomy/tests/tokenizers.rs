@@ -167,10 +167,16 @@ fn what_is_read_is_what_is_there() {
     assert!(pieces.entries.iter().any(|entry| entry.kind == EntryKind::UserDefined && *entry.stored == *b"<mask>"));
     assert!(pieces.byte_fallback);
     let role = pieces.role("bos").next().unwrap();
-    assert_eq!((role.token.as_deref(), role.id, role.stated.as_str()), (Some("<s>"), Some(1), "pieces-bpe.model: bos_id"));
+    assert_eq!(
+        (role.token.as_deref(), role.id, role.stated.as_str()),
+        (Some("<s>"), Some(1), "pieces-bpe.model: bos_id")
+    );
 
     let scores = gguf("llama-scores");
-    assert_eq!((scores.kind, scores.model.as_str(), scores.entries.len()), ("gguf", "sentencepiece", pieces.entries.len()));
+    assert_eq!(
+        (scores.kind, scores.model.as_str(), scores.entries.len()),
+        ("gguf", "sentencepiece", pieces.entries.len())
+    );
     assert_eq!(scores.entries[300].score, pieces.entries[300].score);
 }
 
@@ -189,8 +195,11 @@ fn a_configuration_beside_is_taken_in() {
     assert_eq!(tokenizer.configuration.class.as_deref(), Some("Qwen2Tokenizer"));
     assert_eq!(tokenizer.configuration.max_length.as_ref().unwrap().value, 512);
     let stated: Vec<_> = tokenizer.roles.iter().map(|role| (role.role, role.token.as_deref(), role.id)).collect();
-    let wanted =
-        [("bos", Some("<|endoftext|>"), Some(0)), ("eos", Some("<|endoftext|>"), Some(0)), ("eos", Some("<x>"), Some(900))];
+    let wanted = [
+        ("bos", Some("<|endoftext|>"), Some(0)),
+        ("eos", Some("<|endoftext|>"), Some(0)),
+        ("eos", Some("<x>"), Some(900)),
+    ];
     assert_eq!(stated, wanted);
     let encoder = Encoder::new(tokenizer).unwrap();
     assert_eq!(ids(&encoder, "<x> ", Options::default()), [0, 900]);

@@ -74,7 +74,7 @@ pub(super) fn read_json(file: &File) -> Tokenizer {
             continue;
         };
         for (step, word) in (0u32..).zip(words) {
-            match base64(word.as_bytes()).zip(first.checked_add(step)) {
+            match base64(word.as_bytes()).filter(|piece| !piece.is_empty()).zip(first.checked_add(step)) {
                 Some((piece, id)) => refused += push(&mut tokenizer, piece, id),
                 None => refused += 1,
             }

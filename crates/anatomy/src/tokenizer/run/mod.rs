@@ -11,8 +11,8 @@ mod trie;
 
 use std::ops::Range;
 
-use super::llama_cpp::LlamaCpp;
 use super::Tokenizer;
+use super::llama_cpp::LlamaCpp;
 use crate::error::{Error, ErrorKind, Result};
 
 pub(super) use aligned::Aligned;
