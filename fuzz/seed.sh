@@ -13,6 +13,10 @@ for folder in examples crates/anatomy/tests/data; do
         cp "$file" "$seeds/$(sha256sum "$file" | cut -c1-16)"
     done
 done
+# Tokenizers are kept compressed.
+find crates/anatomy/tests/data/tokenizers -name '*.gz' ! -name '*expected*' | while read -r file; do
+    gunzip -c "$file" > "$seeds/$(sha256sum "$file" | cut -c1-16)"
+done
 for target in $(sed -n 's/^path = "fuzz_targets\/\(.*\)\.rs"$/\1/p' fuzz/Cargo.toml); do
     mkdir -p "fuzz/corpus/$target"
     cp "$seeds"/* "fuzz/corpus/$target/"
