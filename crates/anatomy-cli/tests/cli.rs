@@ -689,3 +689,41 @@ mod unix {
         }
     }
 }
+
+/// The example's tokenizer, described, run and held beside itself.
+#[test]
+fn a_tokenizer_is_described_and_run() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let model = "examples/tiny-llama";
+    let described = document(&root, ["tokenizer", model, "--json"]);
+    for key in ["kind", "model", "vocab_size", "merges", "special_tokens", "added_tokens", "chat_template", "findings"]
+    {
+        assert!(described.get(key).is_some(), "{key}");
+    }
+    assert_eq!((&described["schema"], &described["kind"]), (&json!("anatomy.tokenizer/1"), &json!("tokenizer-json")));
+    assert_eq!(described["matches"], json!(true));
+    let text = "Hello, wörld!";
+    let encoded = document(&root, ["tokenizer", model, "--encode", text, "--offsets", "--no-special", "--json"]);
+    let ids: Vec<String> = encoded["ids"].as_array().unwrap().iter().map(Value::to_string).collect();
+    assert_eq!(encoded["tokens"].as_array().unwrap().len(), ids.len());
+    assert_eq!(encoded["offsets"].as_array().unwrap().len(), ids.len());
+    let decode = ["tokenizer", model, "--json", "--decode"].map(str::to_string).into_iter().chain(ids.clone());
+    assert_eq!(document(&root, decode)["text"], json!(text));
+
+    let folder = tempfile::tempdir().unwrap();
+    let lines = folder.path().join("lines.jsonl");
+    fs::write(&lines, "\"Hello, wörld!\"\n\"\"\n\"a\\ud800\"\n").unwrap();
+    let many =
+        document(&root, ["tokenizer", model, "--no-special", "--json", "--encode-file", lines.to_str().unwrap()]);
+    let results = many["results"].as_array().unwrap();
+    assert_eq!((results.len(), &results[0]["ids"], &results[1]["ids"]), (3, &encoded["ids"], &json!([])));
+
+    let compared = document(&root, ["tokenizer", model, "--compare", model, "--json"]);
+    assert_eq!((&compared["only_a"], &compared["only_b"]), (&json!(0), &json!(0)));
+    assert_eq!(compared["shared"], compared["same_id"]);
+    let shown = run(&root, ["tokenizer", model]);
+    assert!(stdout(&shown).contains("special"), "{}", stdout(&shown));
+    let none = run(&root, ["tokenizer", "examples/llama-3.1-8b.json"]);
+    assert_eq!(none.status.code(), Some(2));
+    assert!(stderr(&none).contains("there is no tokenizer"));
+}

@@ -3,6 +3,8 @@
 //!
 //! The same over whole vocabularies and 10,000 lines: `tools/check-tokenizers.py`.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests, outside of a test function")]
+
 use std::io::Read;
 
 use anatomy::source::Source;

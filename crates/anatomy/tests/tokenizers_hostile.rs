@@ -1,5 +1,7 @@
 //! Tokenizers made to harm: each ends in one clear error or finding, in bounded time, never in a panic.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests, outside of a test function")]
+
 use std::io::Read;
 
 use anatomy::ErrorKind;

@@ -76,7 +76,8 @@ fn moves(vocabulary: &Vocabulary, findings: &mut Vec<Finding>) {
     if let Some((token, stated, id)) = moved.first() {
         let (stated, id) = (thousands((*stated).into()), thousands((*id).into()));
         let more = more(moved.len() - 1);
-        let message = format!("{} is listed with the id {stated}, but gets {id}{more}", shown(token.content.as_bytes()));
+        let message =
+            format!("{} is listed with the id {stated}, but gets {id}{more}", shown(token.content.as_bytes()));
         findings.push(Finding::new(&MOVES, message).file(tokenizer.source.as_str()));
     }
 }
@@ -125,7 +126,10 @@ fn against_vocabulary(subject: &Subject, vocabulary: &Vocabulary, findings: &mut
         if let Some(token) = flags.first() {
             let tokens = count(flags.len() as u64, "token", "tokens");
             let text = shown(token.content.as_bytes());
-            find(&FLAGS, format!("{} and {} disagree whether {tokens} are special, first {text}", list.stated, tokenizer.source));
+            find(
+                &FLAGS,
+                format!("{} and {} disagree whether {tokens} are special, first {text}", list.stated, tokenizer.source),
+            );
         }
     }
 }

@@ -120,7 +120,8 @@ pub(super) fn check(subject: &Subject, findings: &mut Vec<Finding>) {
 }
 
 fn lengths(metadata: &Metadata, find: &mut impl FnMut(&'static Rule, String)) {
-    let length = |key: &str| metadata.get(&format!("tokenizer.ggml.{key}")).and_then(Value::as_array).map(|list| list.len);
+    let length =
+        |key: &str| metadata.get(&format!("tokenizer.ggml.{key}")).and_then(Value::as_array).map(|list| list.len);
     let Some(tokens) = length("tokens") else { return };
     for (key, what) in [("scores", "score"), ("token_type", "type")] {
         let Some(number) = length(key).filter(|number| *number != tokens) else { continue };
@@ -148,7 +149,9 @@ fn marks(
     };
     let is_wrong = |entry: &&Entry| {
         let written = || std::str::from_utf8(&entry.stored).is_ok_and(|text| template.contains(text));
-        entry.kind == EntryKind::Normal && is_marker(&entry.stored) && (is_role(entry) || is_chat(&entry.stored, &written))
+        entry.kind == EntryKind::Normal
+            && is_marker(&entry.stored)
+            && (is_role(entry) || is_chat(&entry.stored, &written))
     };
     let mut wrong = vocabulary.tokenizer.entries.iter().filter(is_wrong);
     if let Some(first) = wrong.next() {
@@ -168,8 +171,17 @@ fn is_chat(text: &[u8], written: &impl Fn() -> bool) -> bool {
 /// Ids that llama.cpp takes where none is stated.
 fn defaults(vocabulary: &Vocabulary, settings: &GgufSettings, find: &mut impl FnMut(&'static Rule, String)) {
     const ADDING: [&str; 11] = [
-        "llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2", "jina-v5-nano",
-        "tekken", "chameleon",
+        "llama3",
+        "llama-v3",
+        "llama-bpe",
+        "falcon3",
+        "falcon-h1",
+        "pixtral",
+        "midm-2.0",
+        "lfm2",
+        "jina-v5-nano",
+        "tekken",
+        "chameleon",
     ];
     let (bos, eos, adds) = match settings.model.as_str() {
         "gpt2" => (Some(11), Some(11), settings.pre.as_deref().is_some_and(|pre| ADDING.contains(&pre))),
@@ -186,7 +198,10 @@ fn defaults(vocabulary: &Vocabulary, settings: &GgufSettings, find: &mut impl Fn
             let named = vocabulary.named(id);
             find(&DEFAULT_IS_TEXT, format!("there is no tokenizer.ggml.{role}_token_id; the default is {named}"));
         } else if entry.is_none() {
-            find(&DEFAULT_IS_TEXT, format!("there is no tokenizer.ggml.{role}_token_id; the default, {}, is no token", thousands(id)));
+            find(
+                &DEFAULT_IS_TEXT,
+                format!("there is no tokenizer.ggml.{role}_token_id; the default, {}, is no token", thousands(id)),
+            );
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::vocabulary::{Vocabulary, more};
 use super::shown;
+use super::vocabulary::{Vocabulary, more};
 use crate::finding::{Finding, Rule, Severity};
 use crate::report::units::{count, thousands};
 use crate::tokenizer::{Entry, EntryKind, Merge, Notation};
@@ -55,7 +55,8 @@ pub(super) fn check(vocabulary: &Vocabulary, findings: &mut Vec<Finding>) {
     let long = |entry: &&Entry| entry.kind == EntryKind::Normal && symbols(entry, tokenizer.notation) > 1;
     let merges = match tokenizer.merges.as_deref() {
         Some([]) | None if matches!(tokenizer.kind, "gguf" | "tokenizer-json") => {
-            let kimi = super::gguf::settings(tokenizer).is_some_and(|settings| settings.pre.as_deref() == Some("kimi-k2"));
+            let kimi =
+                super::gguf::settings(tokenizer).is_some_and(|settings| settings.pre.as_deref() == Some("kimi-k2"));
             let pieces = tokenizer.entries.iter().filter(long).count();
             if pieces > 0 && !kimi {
                 let pieces = count(pieces as u64, "piece", "pieces");

@@ -55,14 +55,36 @@ impl<'a> Subject<'a> {
     /// four tokens first, Pegasus' a hundred, and Marian's and M2M100's go by another file.
     fn is_renumbered(&self) -> bool {
         const CLASSES: [&str; 14] = [
-            "XLMRoberta", "Camembert", "MBart", "Barthez", "Nllb", "XGLM", "PLBart", "M2M100", "Speech2Text", "Marian",
-            "Pegasus", "ErnieM", "FSMT", "Reformer",
+            "XLMRoberta",
+            "Camembert",
+            "MBart",
+            "Barthez",
+            "Nllb",
+            "XGLM",
+            "PLBart",
+            "M2M100",
+            "Speech2Text",
+            "Marian",
+            "Pegasus",
+            "ErnieM",
+            "FSMT",
+            "Reformer",
         ];
         let class = self.statements.class.as_deref().unwrap_or_default();
         let config = self.statements.model_type.as_deref().unwrap_or_default();
         const TYPES: [&str; 12] = [
-            "xlm-roberta", "camembert", "mbart", "nllb-moe", "xglm", "plbart", "m2m_100", "speech_to_text", "marian",
-            "pegasus", "xlm-roberta-xl", "xmod",
+            "xlm-roberta",
+            "camembert",
+            "mbart",
+            "nllb-moe",
+            "xglm",
+            "plbart",
+            "m2m_100",
+            "speech_to_text",
+            "marian",
+            "pegasus",
+            "xlm-roberta-xl",
+            "xmod",
         ];
         CLASSES.iter().any(|known| class.starts_with(known)) || TYPES.contains(&config)
     }
@@ -78,8 +100,7 @@ pub fn verify_with(analysis: &Analysis, tokenizers: &[Tokenizer]) -> Verdict {
     let statements = Statements::of(analysis.model);
     let rows = Rows::of(analysis, &statements);
     let vocabularies: Vec<Vocabulary> = tokenizers.iter().map(Vocabulary::new).collect();
-    let subject =
-        Subject { model: analysis.model, statements: &statements, rows: &rows, vocabularies: &vocabularies };
+    let subject = Subject { model: analysis.model, statements: &statements, rows: &rows, vocabularies: &vocabularies };
     let mut findings: Vec<Finding> = Vec::new();
     // What the files beside say is read once for each tokenizer.
     for finding in tokenizers.iter().flat_map(|tokenizer| &tokenizer.findings) {

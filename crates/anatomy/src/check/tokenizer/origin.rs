@@ -58,8 +58,8 @@ fn way_of_class(class: &str) -> Option<&'static str> {
     match name {
         "Bert" | "DistilBert" | "Electra" | "MobileBert" | "Splinter" | "Funnel" | "LayoutLM" | "MPNet" | "Lxmert"
         | "ConvBert" | "SqueezeBert" | "RetriBert" => Some("wordpiece"),
-        "GPT2" | "GPTNeoX" | "CodeGen" | "Qwen2" | "Roberta" | "Bart" | "Bloom" | "Whisper" | "Cohere" | "Longformer"
-        | "LED" | "Gemma" | "CLIP" => Some("bpe"),
+        "GPT2" | "GPTNeoX" | "CodeGen" | "Qwen2" | "Roberta" | "Bart" | "Bloom" | "Whisper" | "Cohere"
+        | "Longformer" | "LED" | "Gemma" | "CLIP" => Some("bpe"),
         "T5" | "Albert" | "XLNet" | "XLMRoberta" | "Camembert" | "MBart" | "Pegasus" | "BigBird" | "RemBert" => {
             Some("unigram")
         }
@@ -72,7 +72,12 @@ fn class(statements: &Statements, vocabulary: &Vocabulary, findings: &mut Vec<Fi
     let tokenizer = vocabulary.tokenizer;
     let known = matches!(tokenizer.model.as_str(), "bpe" | "unigram" | "wordpiece") && tokenizer.kind != "gguf";
     if let Some(way) = way_of_class(class).filter(|way| known && *way != tokenizer.model) {
-        let message = format!("tokenizer_class is {}, of the kind {way}; {} is {}", shown(class.as_bytes()), tokenizer.source, tokenizer.model);
+        let message = format!(
+            "tokenizer_class is {}, of the kind {way}; {} is {}",
+            shown(class.as_bytes()),
+            tokenizer.source,
+            tokenizer.model
+        );
         findings.push(Finding::new(&CLASS_WRONG, message).file("tokenizer_config.json"));
     }
 }
@@ -83,7 +88,18 @@ fn notation_of_family(family: &str) -> Option<Notation> {
     if begins(&["gemma", "paligemma", "recurrent_gemma", "t5", "mt5", "umt5"]) {
         return Some(Notation::Blanks);
     }
-    if begins(&["qwen2", "qwen3", "bloom", "whisper", "cohere", "command-r", "falcon", "gptneox", "gpt_neox", "starcoder"]) {
+    if begins(&[
+        "qwen2",
+        "qwen3",
+        "bloom",
+        "whisper",
+        "cohere",
+        "command-r",
+        "falcon",
+        "gptneox",
+        "gpt_neox",
+        "starcoder",
+    ]) {
         return Some(Notation::ByteLetters);
     }
     None

@@ -83,11 +83,12 @@ fn stated_ids<'a>(subject: &'a Subject, vocabulary: &'a Vocabulary) -> Vec<State
         What::Text(_) => None,
     };
     let configured = subject.statements.sayings.iter().filter_map(of_saying);
-    configured.chain(own(vocabulary).filter_map(|role| {
-        let id = role.id.filter(|_| role.by_id)?;
-        Some(StatedId { role: role.role, id, stated: &role.stated })
-    }))
-    .collect()
+    configured
+        .chain(own(vocabulary).filter_map(|role| {
+            let id = role.id.filter(|_| role.by_id)?;
+            Some(StatedId { role: role.role, id, stated: &role.stated })
+        }))
+        .collect()
 }
 
 /// What the tokenizer's own file states.
@@ -147,7 +148,12 @@ fn texts(subject: &Subject, vocabulary: &Vocabulary, findings: &mut Vec<Finding>
         }
         if id_of(subject, Some(vocabulary), text).is_none() {
             told.push((saying.role, text));
-            let message = format!("{} is {}, which {} does not have", saying.stated, shown(text.as_bytes()), vocabulary.tokenizer.source);
+            let message = format!(
+                "{} is {}, which {} does not have",
+                saying.stated,
+                shown(text.as_bytes()),
+                vocabulary.tokenizer.source
+            );
             findings.push(Finding::new(&UNKNOWN_TEXT, message).file(file(&saying.stated)));
         }
     }
@@ -158,7 +164,9 @@ pub(super) fn id_of(subject: &Subject, vocabulary: Option<&Vocabulary>, text: &s
     let listed = || subject.statements.lists.iter().flat_map(|list| &list.tokens).find(|token| token.content == text);
     match vocabulary.and_then(|vocabulary| vocabulary.entry(text.as_bytes())) {
         // SentencePiece's own file does not know the numbers of a renumbered model.
-        Some(entry) if !(subject.is_renumbered() && vocabulary.is_some_and(|v| v.tokenizer.kind == "sentencepiece")) => {
+        Some(entry)
+            if !(subject.is_renumbered() && vocabulary.is_some_and(|v| v.tokenizer.kind == "sentencepiece")) =>
+        {
             Some(entry.id.into())
         }
         _ => listed().map(|token| token.id),

@@ -151,7 +151,10 @@ pub(super) fn check(subject: &Subject, findings: &mut Vec<Finding>) -> Judged {
     }
     if let Some(first) = placeholders.first() {
         let more = super::vocabulary::more(placeholders.len() - 1);
-        find(&PLACEHOLDER, format!("{have}, and {} has the id {}{more}", shown(&first.stored), thousands(first.id.into())));
+        find(
+            &PLACEHOLDER,
+            format!("{have}, and {} has the id {}{more}", shown(&first.stored), thousands(first.id.into())),
+        );
     }
     head(subject, vocabulary, &mut find);
     let spare = rows.saturating_sub(highest.saturating_add(1));
@@ -184,7 +187,12 @@ fn head(subject: &Subject, vocabulary: &Vocabulary, find: &mut impl FnMut(&'stat
         let rows = count(head.rows, "row", "rows");
         find(
             &HEAD_TOO_SHORT,
-            format!("{} has {rows}, but {} has the id {}{more}", head.by, shown(&first.stored), thousands(first.id.into())),
+            format!(
+                "{} has {rows}, but {} has the id {}{more}",
+                head.by,
+                shown(&first.stored),
+                thousands(first.id.into())
+            ),
         );
     }
 }

@@ -35,7 +35,8 @@ pub(super) fn check(subject: &Subject, findings: &mut Vec<Finding>) {
     let Some((main, others)) = subject.vocabularies.split_first() else { return };
     for other in others.iter().filter(|other| other.is_whole() && main.is_whole()) {
         // Where the file's numbers are not those of the model, only the texts can be compared: that is left out.
-        let renumbered = subject.is_renumbered() && [main, other].iter().any(|one| one.tokenizer.kind == "sentencepiece");
+        let renumbered =
+            subject.is_renumbered() && [main, other].iter().any(|one| one.tokenizer.kind == "sentencepiece");
         if !renumbered {
             compare(main, other, findings);
         }
@@ -57,7 +58,14 @@ fn compare(main: &Vocabulary, other: &Vocabulary, findings: &mut Vec<Finding>) {
                     same += 1;
                 } else {
                     wrong += 1;
-                    let say = || format!("{} is {} in {one}, {} in {two}", thousands(a.id.into()), shown(&a.stored), shown(&b.stored));
+                    let say = || {
+                        format!(
+                            "{} is {} in {one}, {} in {two}",
+                            thousands(a.id.into()),
+                            shown(&a.stored),
+                            shown(&b.stored)
+                        )
+                    };
                     first.get_or_insert_with(say);
                 }
                 left.next();
@@ -66,14 +74,18 @@ fn compare(main: &Vocabulary, other: &Vocabulary, findings: &mut Vec<Finding>) {
             (Some(a), b) if b.is_none_or(|b| a.id < b.id) => {
                 if is_text(a) {
                     alone += 1;
-                    first_alone.get_or_insert_with(|| format!("{} {} is in {one} only", thousands(a.id.into()), shown(&a.stored)));
+                    first_alone.get_or_insert_with(|| {
+                        format!("{} {} is in {one} only", thousands(a.id.into()), shown(&a.stored))
+                    });
                 }
                 left.next();
             }
             (_, Some(b)) => {
                 if is_text(b) {
                     alone += 1;
-                    first_alone.get_or_insert_with(|| format!("{} {} is in {two} only", thousands(b.id.into()), shown(&b.stored)));
+                    first_alone.get_or_insert_with(|| {
+                        format!("{} {} is in {two} only", thousands(b.id.into()), shown(&b.stored))
+                    });
                 }
                 right.next();
             }

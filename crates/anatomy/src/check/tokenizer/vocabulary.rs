@@ -210,9 +210,9 @@ impl<'a> Vocabulary<'a> {
                     self.place(letter.as_bytes()).is_none()
                 })
                 .collect(),
-            Notation::Blanks => {
-                (0..=255u8).filter(|byte| self.place(crate::tokenizer::tag_of_byte(*byte).as_bytes()).is_none()).collect()
-            }
+            Notation::Blanks => (0..=255u8)
+                .filter(|byte| self.place(crate::tokenizer::tag_of_byte(*byte).as_bytes()).is_none())
+                .collect(),
             Notation::Plain if matches!(tokenizer.kind, "tiktoken" | "tekken") => {
                 (0..=255u8).filter(|byte| self.place(&[*byte]).is_none()).collect()
             }
@@ -254,7 +254,8 @@ impl<'a> Vocabulary<'a> {
             let breaks = breaks.count() + 1;
             if breaks * 1000 <= number {
                 let pieces = count(breaks as u64, "piece is", "pieces are");
-                let what = format!("{pieces} scored higher than the one before, first {} {}", entry.id, shown(&entry.stored));
+                let what =
+                    format!("{pieces} scored higher than the one before, first {} {}", entry.id, shown(&entry.stored));
                 find(&SCORES_ORDER, what);
             }
         }

@@ -335,11 +335,12 @@ impl SentencePiece {
                 EntryKind::Unknown => out.extend_from_slice(settings.unk_surface.as_bytes()),
                 _ => {
                     let mut piece: &[u8] = &entry.stored;
-                    if begin && (settings.add_dummy_prefix || settings.remove_extra_whitespaces) {
-                        if let Some(rest) = piece.strip_prefix("▁".as_bytes()) {
-                            piece = rest;
-                            seen = !settings.remove_extra_whitespaces;
-                        }
+                    if begin
+                        && (settings.add_dummy_prefix || settings.remove_extra_whitespaces)
+                        && let Some(rest) = piece.strip_prefix("▁".as_bytes())
+                    {
+                        piece = rest;
+                        seen = !settings.remove_extra_whitespaces;
                     }
                     out.extend(crate::tokenizer::replace(piece, "▁".as_bytes(), b" "));
                 }
