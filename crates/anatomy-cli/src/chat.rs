@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anatomy::model::Model;
 use anatomy::template::{
-    Conversation, Template, TemplateError, TemplateErrorKind, Templates, local_time, special_tokens,
+    Conversation, Rendered, Template, TemplateError, TemplateErrorKind, Templates, local_time, special_tokens,
 };
 use anatomy::{Error, ErrorKind};
 
@@ -13,11 +13,13 @@ const MAX: u64 = 64 << 20;
 
 /// Renders the conversation of a file with a model's template; the file's own wish for a generation prompt counts,
 /// unless the command says that there is to be none.
-pub fn render(model: &Model, path: &Path, no_generation_prompt: bool) -> Result<String, Error> {
+pub fn render(model: &Model, path: &Path, no_generation_prompt: bool) -> Result<Rendered, Error> {
     let mut conversation = read(path)?;
     if no_generation_prompt {
         conversation.add_generation_prompt = false;
     }
+    let beside = beside(model);
+    let model = beside.as_ref().unwrap_or(model);
     for (name, token) in special_tokens(model) {
         conversation.variables.entry(name).or_insert(token);
     }
@@ -26,7 +28,15 @@ pub fn render(model: &Model, path: &Path, no_generation_prompt: bool) -> Result<
     let templates = Templates::of(model);
     let stated = templates.pick(conversation.template.as_deref(), conversation.tools.is_some()).map_err(refuse)?;
     let rendered = Template::parse(&stated.name, &stated.source).and_then(|template| template.render(&conversation));
-    rendered.map(|rendered| rendered.text).map_err(|error| told(&error, &model.source))
+    rendered.map_err(|error| told(&error, &model.source))
+}
+
+/// The folder of a tokenizer's file that was named alone: its template lies beside it.
+fn beside(model: &Model) -> Option<Model> {
+    let [file] = model.files.as_slice() else { return None };
+    let path = Path::new(&file.path);
+    let alone = file.container.tensors.is_empty() && path.is_file() && Templates::of(model).stated.is_empty();
+    Model::open(path.parent().filter(|_| alone)?).ok()
 }
 
 /// Reads a conversation.
@@ -83,7 +93,8 @@ mod tests {
 
     fn chat(template: &str, conversation: &str, no_prompt: bool) -> Result<String, Error> {
         let folder = folder(template, conversation);
-        render(&Model::open(folder.path()).unwrap(), &folder.path().join("chat.json"), no_prompt)
+        let model = Model::open(folder.path()).unwrap();
+        render(&model, &folder.path().join("chat.json"), no_prompt).map(|rendered| rendered.text)
     }
 
     #[test]

@@ -4,8 +4,6 @@ mod args;
 mod atlas;
 mod blueprint;
 mod bytes;
-// Awaits the command that shows tokenizers.
-#[cfg_attr(not(test), expect(dead_code))]
 mod chat;
 mod check;
 mod completions;

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anatomy::analysis::Analysis;
-use anatomy::model::{FileRole, Model};
-use anatomy::report::{Comparison, Decoded, Encoded, EncodedLines, Tokenizer as Report};
+use anatomy::model::Model;
+use anatomy::report::{Chat, ChatTemplates, Comparison, Decoded, Encoded, EncodedLines, Tokenizer as Report};
 use anatomy::source::Source;
 use anatomy::tokenizer::{self, Encoder, Options, Tokenizer};
 use anatomy::{Error, ErrorKind};
 
+use crate::chat;
 use crate::model::local;
 use crate::output::{Failure, Output};
 
@@ -22,13 +23,14 @@ const AFTER: &str = "\
   anatomy tokenizer DIR --encode TEXT --offsets        a line for each token, with its bytes in the text
   anatomy tokenizer DIR --encode-file texts.txt        the ids of each line
   anatomy tokenizer DIR --decode 9707 11 1879          back to text
+  anatomy tokenizer DIR --chat messages.json           a conversation as the model's template writes it
   anatomy tokenizer DIR --compare model.gguf           two tokenizers side by side
 
 \x1b[1mExit status:\x1b[0m
   0  done
   2  not found, unreadable, no tokenizer there, or one that cannot be run";
 
-/// What is the tokenizer; encode and decode text
+/// What is the tokenizer; encode and decode text, render a chat
 ///
 /// Reads tokenizer.json, SentencePiece models, tiktoken ranks, tekken.json, vocab.json with merges.txt,
 /// vocab.txt and the tokenizers within GGUF files. A GGUF's is run as llama.cpp runs it, the others as
@@ -48,6 +50,12 @@ pub struct Args {
     /// Turn ids into text
     #[arg(long, value_name = "ID", num_args = 1.., value_delimiter = ',', group = "what")]
     decode: Option<Vec<u32>>,
+    /// Render a conversation: a list of messages, or an object of messages, tools and the like
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath, group = "what")]
+    chat: Option<PathBuf>,
+    /// Do not write what lets the model answer
+    #[arg(long, requires = "chat")]
+    no_generation_prompt: bool,
     /// Say where in the text each token lies, in bytes
     #[arg(long, requires = "encode")]
     offsets: bool,
@@ -65,6 +73,9 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
     let (model, tokenizers) = open(&args.model)?;
+    if let Some(conversation) = &args.chat {
+        return chat(args, &model, &tokenizers, conversation, output);
+    }
     let tokenizer = first(&tokenizers, &args.model)?;
     let options = Options { special: !args.no_special, parse_special: !args.no_parse_special };
     if let Some(other) = &args.compare {
@@ -86,11 +97,38 @@ pub fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
         if output.json { output.document(&report)? } else { output.plain(&format!("{}\n", report.text))? }
     } else {
         let analysis = model.weights().next().is_some().then(|| Analysis::new(&model));
-        let template = model.files.iter().any(|file| file.role == FileRole::Template)
-            || tokenizer::of_model(&model).is_some_and(|summary| summary.chat_template);
-        let report = Report::new(&model.source, &tokenizers, analysis.as_ref(), template);
+        let report = Report::new(&model.source, &tokenizers, analysis.as_ref(), ChatTemplates::new(&model));
         let report = report.ok_or_else(|| none(&args.model))?;
         if output.json { output.document(&report)? } else { output.text(&report.text(output.width()))? }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A conversation as the model's template writes it. The template writes special tokens itself, so none are added.
+fn chat(
+    args: &Args,
+    model: &Model,
+    tokenizers: &[Tokenizer],
+    path: &Path,
+    output: &Output,
+) -> Result<ExitCode, Failure> {
+    let rendered = chat::render(model, path, args.no_generation_prompt)?;
+    let options = Options { special: false, parse_special: !args.no_parse_special };
+    let encoded = first(tokenizers, &args.model)
+        .and_then(Encoder::new)
+        .and_then(|encoder| encoder.encode(&rendered.text, options));
+    let ids = match encoded {
+        Ok(pieces) => Some(pieces.iter().map(|piece| piece.id).collect()),
+        Err(error) => {
+            output.note(&format!("the text is not turned into ids: {}", error.message()));
+            None
+        }
+    };
+    let report = Chat::new(rendered, ids);
+    if output.json {
+        output.document(&report)?
+    } else {
+        output.plain(&format!("{}\n", report.text))?
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::page::Page;
 use super::style::{self, BOLD, CYAN, DIM, GREEN, RED, RESET, YELLOW, paint};
+use super::template::ChatTemplates;
 use super::units::{count, elide, percent, safe, thousands};
 use crate::analysis::Analysis;
 use crate::finding::Finding;
@@ -31,6 +32,8 @@ pub struct Tokenizer {
     roles: Vec<Role>,
     added_tokens: Vec<AddedToken>,
     chat_template: bool,
+    #[serde(flatten)]
+    chat: ChatTemplates,
     add_bos: Option<Stated<bool>>,
     add_eos: Option<Stated<bool>>,
     byte_fallback: bool,
@@ -65,12 +68,12 @@ struct Rows {
 }
 
 impl Tokenizer {
-    /// Describes the first of a model's tokenizers; `None` where there is none.
+    /// Describes the first of a model's tokenizers, with its chat templates; `None` where there is none.
     pub fn new(
         source: &str,
         tokenizers: &[tokenizer::Tokenizer],
         analysis: Option<&Analysis>,
-        chat_template: bool,
+        chat: ChatTemplates,
     ) -> Option<Self> {
         let (tokenizer, others) = tokenizers.split_first()?;
         let facts = tokenizer::facts(tokenizer);
@@ -104,7 +107,8 @@ impl Tokenizer {
             special_tokens,
             roles: tokenizer.roles.clone(),
             added_tokens,
-            chat_template,
+            chat_template: !chat.templates.is_empty(),
+            chat,
             add_bos: configuration.add_bos.clone(),
             add_eos: configuration.add_eos.clone(),
             byte_fallback: tokenizer.byte_fallback,
@@ -154,7 +158,7 @@ impl Tokenizer {
         self.coverage(&mut page);
         self.oddities(&mut page);
         self.weights(&mut page);
-        page.section("template", if self.chat_template { "a chat template comes with it" } else { "no chat template" });
+        self.chat.draw(&mut page);
         if !self.findings.is_empty() {
             page.line("");
             page.out.push_str(&style::findings(&self.findings, page.width));
