@@ -1,5 +1,7 @@
 //! A checked, buffered cursor over a [`Source`].
 
+use std::borrow::Cow;
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::Source;
 
@@ -149,6 +151,26 @@ impl<'a> Reader<'a> {
         let bytes = self.source.read(offset..offset + count)?;
         self.seek(offset + count);
         Ok(bytes)
+    }
+
+    /// As [`Reader::bytes`], without a copy where they are in the buffer.
+    pub fn borrow(&mut self, count: u64) -> Result<Cow<'_, [u8]>> {
+        // Another chunk is fetched anyway, unless they would not fit into one.
+        if count > (self.buffer.len() - self.at) as u64 && count <= CHUNK_AFTER_JUMP as u64 && count <= self.remaining()
+        {
+            self.refill(CHUNK_AFTER_JUMP.min(usize::try_from(count).unwrap_or(CHUNK_AFTER_JUMP)))?;
+        }
+        match usize::try_from(count)
+            .ok()
+            .and_then(|count| self.at.checked_add(count))
+            .filter(|end| *end <= self.buffer.len())
+        {
+            Some(end) => {
+                let start = std::mem::replace(&mut self.at, end);
+                Ok(Cow::Borrowed(self.buffer.get(start..end).unwrap_or_default()))
+            }
+            None => self.bytes(count).map(Cow::Owned),
+        }
     }
 
     /// Steps over `count` bytes without reading them; an error where the source ends before.

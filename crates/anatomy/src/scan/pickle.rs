@@ -8,6 +8,7 @@ use crate::container::pickle::{self, Id, Loader, Trace, Value, looks_like_pickle
 use crate::container::{npy, torch};
 use crate::error::Result;
 use crate::finding::{Finding, Findings, Rule, Severity};
+use crate::ledger::Label;
 
 static HIDDEN: Rule = Rule {
     name: "pickle-hidden",
@@ -26,7 +27,8 @@ static EXPANDS: Rule = Rule {
 static EXHAUSTED: Rule = Rule {
     name: "pickle-too-large",
     severity: Severity::Error,
-    why: "The pickle has more parts than are followed, so something may stand among what was left out.",
+    why: "The pickle has more parts than are followed, or an array of a form that is not known within it, so something \
+          may stand among what was left out.",
     help: "load it only if you trust its author",
 };
 
@@ -57,6 +59,9 @@ pub(super) fn look(scanner: &mut Scanner, piece: &Piece, opened: &Opened) -> Res
     if *format == torch::legacy::FORMAT {
         return streams(scanner, piece, 0, Place::Legacy);
     }
+    if *format == torch::tarred::FORMAT {
+        return between_storages(scanner, piece, opened);
+    }
     if *format == npy::FORMAT
         && let Ok(header) = npy::read_header(&piece.source)
     {
@@ -83,26 +88,31 @@ fn streams(scanner: &mut Scanner, piece: &Piece, start: u64, place: Place) -> Re
     let mut reader = Reader::new(source, start);
     let mut findings = Findings::new();
     let mut nested = Vec::new();
+    let mut found = place != Place::Hidden;
+    if !found && !may_run(&mut reader)? {
+        return Ok(());
+    }
     for number in 0..MAX_STREAMS {
         let at = reader.offset();
-        if place == Place::Hidden && number == 0 && !may_run(&mut reader)? {
-            return Ok(());
-        }
         let trace = run_next(&mut reader, Loader::Joblib)?;
         let judgement = judge(&trace, scanner.options.policy);
         let telling = judgement.findings.iter().any(|finding| judge::is_telling(finding.rule));
         // Random bytes may call what they find on the stack, but name nothing.
         let runs = telling && pickle::has_names(&trace);
-        if place == Place::Hidden && number == 0 {
-            if !runs {
+        if !found {
+            if runs {
+                found = true;
+                let message = "bytes that are no pickle by their place run as one";
+                findings.push(Finding::new(&HIDDEN, message).at(at));
+            } else if trace.fault.is_some() || trace.end <= at {
                 return Ok(());
+            } else {
+                continue;
             }
-            let message = "bytes that are no pickle by their place run as one".to_string();
-            findings.push(Finding::new(&HIDDEN, message).at(at));
         } else if number > 0 {
             // After the last pickle: is this another one?
-            let head = source.read_up_to(at, 4096)?;
-            if !runs && (trace.opcodes == 0 || !looks_like_pickle(&head, source.len() - at)) {
+            let begins = matches!(source.read_up_to(at, 2)?.as_slice(), [0x80, 0..=5]);
+            if !runs && !begins && trace.fault.is_some() {
                 reader.seek(at);
                 break;
             }
@@ -111,7 +121,7 @@ fn streams(scanner: &mut Scanner, piece: &Piece, start: u64, place: Place) -> Re
             }
         }
         if trace.exhausted {
-            findings.push(Finding::new(&EXHAUSTED, "it has more parts than are followed").at(at));
+            findings.push(Finding::new(&EXHAUSTED, "it has parts that are not followed").at(at));
         }
         if place != Place::Hidden {
             pickle::report_faults(&trace, None, &mut findings);
@@ -123,9 +133,7 @@ fn streams(scanner: &mut Scanner, piece: &Piece, start: u64, place: Place) -> Re
             findings.push(finding);
         }
         nested.extend(judgement.nested);
-        if !trace.arrays.is_empty() {
-            as_plain(scanner, piece, &trace, &mut findings)?;
-        }
+        as_plain(scanner, piece, &trace, &mut findings)?;
         explain(scanner, piece, &trace);
         let (end, broken) = (trace.end, trace.fault.is_some());
         drop(trace);
@@ -137,6 +145,9 @@ fn streams(scanner: &mut Scanner, piece: &Piece, start: u64, place: Place) -> Re
         if reader.remaining() == 0 {
             break;
         }
+    }
+    if !found {
+        return Ok(());
     }
     for finding in findings.finish() {
         scanner.report(piece, finding);
@@ -155,6 +166,26 @@ fn streams(scanner: &mut Scanner, piece: &Piece, start: u64, place: Place) -> Re
     Ok(())
 }
 
+/// The pickles that stand between the storages of PyTorch's first form, where its reader found them. Those with which
+/// the members begin are followed as members.
+fn between_storages(scanner: &mut Scanner, piece: &Piece, opened: &Opened) -> Result<()> {
+    let Some(container) = &opened.container else { return Ok(()) };
+    let mut reader = Reader::new(&piece.source, 0);
+    for range in container.ledger.ranges() {
+        match &range.label {
+            Label::Text(text) if text.starts_with("pickle of") || text.starts_with("pickled list") => {}
+            _ => continue,
+        }
+        reader.seek(range.start);
+        let trace = run_next(&mut reader, Loader::Plain)?;
+        for finding in judge(&trace, scanner.options.policy).findings {
+            scanner.report(piece, finding);
+        }
+        explain(scanner, piece, &trace);
+    }
+    Ok(())
+}
+
 /// Whether a pickle that runs something could begin here: most bytes are no opcode that can be the first.
 fn may_run(reader: &mut Reader) -> Result<bool> {
     let first = reader.peek()?;
@@ -165,7 +196,11 @@ fn may_run(reader: &mut Reader) -> Result<bool> {
 
 /// What the same bytes do for `pickle.load`, which takes the bytes of joblib's arrays for opcodes.
 fn as_plain(scanner: &Scanner, piece: &Piece, trace: &Trace, findings: &mut Findings) -> Result<()> {
-    let Some(first) = trace.arrays.first().map(|array| array.span.start) else { return Ok(()) };
+    let array = trace.arrays.first().map(|array| array.span.start);
+    let Some(first) = array.or_else(|| trace.fault.as_ref().filter(|_| trace.exhausted).map(|fault| fault.offset))
+    else {
+        return Ok(());
+    };
     let plain = run_next(&mut Reader::new(&piece.source, trace.start), Loader::Plain)?;
     let judgement = judge(&plain, scanner.options.policy);
     for finding in judgement.findings {
@@ -189,6 +224,10 @@ fn skip_filling(reader: &mut Reader, end: u64) -> Result<()> {
 
 /// Whether walking through the object takes far more steps than it has parts.
 fn expands(trace: &Trace) -> bool {
+    // To double needs a value that is used again.
+    if trace.recalls < 16 {
+        return false;
+    }
     let mut weights: Vec<f32> = Vec::with_capacity(trace.values());
     let mut most = 0f32;
     for id in trace.ids() {

@@ -11,8 +11,8 @@ use std::borrow::Cow;
 
 use super::text::{number, unescape, unescape_unicode, utf8};
 use super::trace::{
-    Call, CallKind, EMPTY, FALSE, Fault, Global, Id, InlineArray, Map, NONE, Str, TRUE, Trace, UNKNOWN, Value, Via,
-    index,
+    Call, CallKind, EMPTY, FALSE, Fault, Global, Id, InlineArray, Map, NONE, Str, TRUE, Trace, UNKNOWN, VACANT, Value,
+    Via, index,
 };
 use crate::bytes::Reader;
 use crate::error::{Error, ErrorKind, Result};
@@ -48,16 +48,17 @@ pub fn run_next(reader: &mut Reader, loader: Loader) -> Result<Trace> {
     let end = reader.source().len();
     let trace = Trace::new(reader.offset());
     let (stack, marks, memo, outer) = (Vec::new(), Vec::new(), Memo::default(), Vec::new());
-    let mut machine = Machine { reader, trace, stack, marks, memo, outer, loader };
+    let mut machine = Machine { reader, trace, stack, marks, memo, outer, loader, partial: false };
     loop {
         let offset = machine.reader.offset();
         let (reason, cut) = match machine.step(offset) {
             Ok(false) => continue,
             Ok(true) => return Ok(machine.trace),
+            Err(Stop::Fault(_) | Stop::Words(_)) if machine.partial => (Cow::Borrowed(ENDS), true),
             Err(Stop::Fault(reason)) => (Cow::Borrowed(reason), false),
             Err(Stop::Words(reason)) => (Cow::Owned(reason), false),
             Err(Stop::Source(error)) if error.kind() == ErrorKind::Malformed => match machine.reader.remaining() {
-                0 => (Cow::Borrowed("the file ends before the pickle does"), true),
+                0 => (Cow::Borrowed(ENDS), true),
                 _ => (Cow::Owned(error.message().to_string()), true),
             },
             Err(Stop::Source(error)) => return Err(error),
@@ -84,6 +85,7 @@ impl From<Error> for Stop {
 
 type Step<T> = Result<T, Stop>;
 
+const ENDS: &str = "the file ends before the pickle does";
 const UNDERFLOW: Stop = Stop::Fault("an opcode takes more from the stack than is there");
 
 /// A pickle that waits until one within its stream has ended (joblib).
@@ -96,7 +98,7 @@ struct Outer {
 /// What the memo opcodes keep: indices are small and dense, unless the pickle is hostile.
 #[derive(Default)]
 struct Memo {
-    dense: Vec<Option<Id>>,
+    dense: Vec<Id>,
     sparse: Map<u64, Id>,
     /// How many entries there are.
     len: u64,
@@ -104,8 +106,8 @@ struct Memo {
 
 impl Memo {
     fn get(&self, index: u64) -> Option<Id> {
-        let dense = usize::try_from(index).ok().and_then(|index| self.dense.get(index).copied().flatten());
-        dense.or_else(|| self.sparse.get(&index).copied())
+        let dense = usize::try_from(index).ok().and_then(|index| self.dense.get(index).copied());
+        dense.filter(|id| *id != VACANT).or_else(|| self.sparse.get(&index).copied())
     }
 
     fn set(&mut self, index: u64, id: Id) {
@@ -113,10 +115,11 @@ impl Memo {
         let before = match usize::try_from(index).ok().filter(|index| *index < room) {
             Some(index) => {
                 if index >= self.dense.len() {
-                    self.dense.resize(index + 1, None);
+                    self.dense.resize(index + 1, VACANT);
                 }
-                let before = self.dense.get_mut(index).and_then(|entry| entry.replace(id));
-                before.or_else(|| if self.sparse.is_empty() { None } else { self.sparse.remove(&(index as u64)) })
+                let before = self.dense.get_mut(index).map(|entry| std::mem::replace(entry, id));
+                let sparse = || if self.sparse.is_empty() { None } else { self.sparse.remove(&(index as u64)) };
+                before.filter(|id| *id != VACANT).or_else(sparse)
             }
             None => self.sparse.insert(index, id),
         };
@@ -132,6 +135,8 @@ struct Machine<'r, 'a> {
     memo: Memo,
     outer: Vec<Outer>,
     loader: Loader,
+    /// Whether the file ended within a line.
+    partial: bool,
 }
 
 impl Machine<'_, '_> {
@@ -182,7 +187,7 @@ impl Machine<'_, '_> {
             return Ok(Str::Long(self.skip(len)?));
         }
         let start = self.reader.offset();
-        let bytes = self.reader.bytes(len)?;
+        let bytes = self.reader.borrow(len)?;
         let text = utf8(&bytes).ok_or(Stop::Fault("text that is not UTF-8"))?;
         Ok(match self.trace.hold(&text) {
             Some(held) => held,
@@ -196,6 +201,7 @@ impl Machine<'_, '_> {
         if !whole {
             // CPython's Python code goes on with what there is, but for the last byte, which it takes for the newline.
             line.pop();
+            self.partial = true;
         }
         Ok(line)
     }
@@ -286,6 +292,7 @@ impl Machine<'_, '_> {
         let id = self.memo.get(index);
         let id = id.ok_or_else(|| Stop::Words(format!("memo entry {index} is asked for, but was never made")))?;
         self.stack.push(id);
+        self.trace.recalls += 1;
         Ok(())
     }
 
@@ -354,6 +361,7 @@ impl Machine<'_, '_> {
             b'2' => {
                 let top = self.top()?;
                 self.stack.push(top);
+                self.trace.recalls += 1;
             }
             b'p' => {
                 let index = self.index_line()?;
@@ -559,8 +567,9 @@ impl Machine<'_, '_> {
             b'i' => {
                 let module = self.name_line()?;
                 let name = self.name_line()?;
-                let items = self.pop_items()?;
+                // Python's own code imports before it looks for the mark.
                 let callee = self.import(offset, module, name, Via::Inst);
+                let items = self.pop_items()?;
                 let arguments = self.trace.keep_tuple(offset, &items);
                 self.call(CallKind::Inst, callee, arguments, None, offset);
             }
@@ -674,6 +683,7 @@ impl Machine<'_, '_> {
             return Ok(());
         }
         let Some(layout) = super::inline_layout(&self.trace, state) else {
+            self.trace.exhausted = true;
             return Err(Stop::Fault("an array in joblib's form whose type or shape cannot be read"));
         };
         let Some(size) = layout.bytes else {

@@ -4,8 +4,10 @@ use std::borrow::Cow;
 
 /// Text in UTF-8, lone surrogates (which Python's pickle lets pass) replaced.
 pub(super) fn utf8(bytes: &[u8]) -> Option<Cow<'_, str>> {
-    let Err(error) = std::str::from_utf8(bytes) else { return Some(String::from_utf8_lossy(bytes)) };
-    let mut at = error.valid_up_to();
+    let mut at = match std::str::from_utf8(bytes) {
+        Ok(text) => return Some(Cow::Borrowed(text)),
+        Err(error) => error.valid_up_to(),
+    };
     loop {
         let surrogate =
             matches!(bytes.get(at..at + 3), Some([0xed, 0xa0..=0xbf, third]) if (0x80..=0xbf).contains(third));

@@ -205,6 +205,45 @@ impl<T: Copy> Arena<T> {
     }
 }
 
+/// Runs of equal things, each whole in one piece, that never move.
+#[derive(Debug)]
+struct Chunks<T> {
+    chunks: Vec<Vec<T>>,
+}
+
+impl<T> Default for Chunks<T> {
+    fn default() -> Self {
+        Chunks { chunks: Vec::new() }
+    }
+}
+
+impl<T: Copy> Chunks<T> {
+    /// Places within a piece have this many bits, so that 32 are enough for all.
+    const BITS: u32 = 16;
+
+    /// Keeps a run; its place, or nothing where there is no room.
+    fn push(&mut self, run: &[T]) -> Option<u32> {
+        let fits = |chunk: &&mut Vec<T>| chunk.len() + run.len() <= 1 << Self::BITS;
+        if self.chunks.last_mut().filter(fits).is_none() {
+            // The first one grows, for most pickles are small; a run that is longer has a piece of its own.
+            let room = if self.chunks.is_empty() { 64 } else { 1 << Self::BITS };
+            self.chunks.push(Vec::with_capacity(room.max(run.len())));
+        }
+        let number = u32::try_from(self.chunks.len() - 1).ok().filter(|number| *number < 1 << (32 - Self::BITS))?;
+        let chunk = self.chunks.last_mut()?;
+        // A piece that is full begins no further run.
+        let at = u32::try_from(chunk.len()).ok().filter(|at| *at < 1 << Self::BITS)?;
+        chunk.extend_from_slice(run);
+        Some(number << Self::BITS | at)
+    }
+
+    fn get(&self, at: u32, len: u32) -> &[T] {
+        let chunk = self.chunks.get((at >> Self::BITS) as usize).map(Vec::as_slice).unwrap_or_default();
+        let start = (at & ((1 << Self::BITS) - 1)) as usize;
+        chunk.get(start..start + len as usize).unwrap_or_default()
+    }
+}
+
 /// What one pickle would do.
 #[derive(Debug, Default)]
 pub struct Trace {
@@ -228,17 +267,19 @@ pub struct Trace {
     pub calls: Vec<Call>,
     /// Every object that is asked for by an identifier, in order.
     pub persistent: Vec<Id>,
+    /// How often a value was used again, from the memo or by doubling it.
+    pub recalls: u64,
     /// Arrays within the stream (joblib).
     pub arrays: Vec<InlineArray>,
-    /// Whether there was more than can be kept: values were left out, and calls may stand among them.
+    /// Whether there was more than can be kept or followed: calls may stand among what was left out.
     pub exhausted: bool,
     values: Arena<Value>,
     /// Lower half of the offset of each value's opcode; they only grow, so where the upper half changes is in `wraps`.
     offsets: Arena<u32>,
     wraps: Vec<(usize, u64)>,
-    text: String,
+    texts: Chunks<u8>,
     spans: Vec<Span>,
-    pub(super) pool: Vec<Id>,
+    pool: Chunks<Id>,
     pub(super) contents: Map<Id, Vec<Id>>,
     pub(super) state: Map<Id, Id>,
 }
@@ -250,8 +291,8 @@ pub(super) type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 const MAX_VALUES: usize = 1 << 24;
 /// Imports, calls and short texts are kept to twice that: what a pickle does must not be pushed out by padding.
 const MAX_TELLING: usize = 1 << 25;
-/// Bytes of text that are held in all.
-const MAX_TEXT: usize = 1 << 28;
+/// Bytes of a text that is held.
+const MAX_TEXT: usize = 1 << 20;
 
 /// `None`.
 pub(super) const NONE: Id = Id(0);
@@ -261,6 +302,8 @@ pub(super) const FALSE: Id = Id(1);
 pub(super) const TRUE: Id = Id(2);
 /// The value that stands for all beyond [`MAX_VALUES`].
 pub(super) const UNKNOWN: Id = Id(3);
+/// No value at all: no arena is that large.
+pub(super) const VACANT: Id = Id(IMMEDIATE - 1);
 /// The empty tuple, which all share.
 pub(super) const EMPTY: Id = Id(4);
 
@@ -307,23 +350,17 @@ impl Trace {
         if items.is_empty() {
             return EMPTY;
         }
-        let start = self.pool.len();
-        if start + items.len() > u32::MAX as usize {
+        let Some(start) = self.pool.push(items) else {
             self.exhausted = true;
             return UNKNOWN;
-        }
-        self.pool.extend_from_slice(items);
-        self.keep(offset, Value::Tuple(Items { start: index(start), len: index(items.len()) }))
+        };
+        self.keep(offset, Value::Tuple(Items { start, len: index(items.len()) }))
     }
 
     /// Keeps text; nothing where there is no room.
     pub(super) fn hold(&mut self, text: &str) -> Option<Str> {
-        let at = self.text.len();
-        if at + text.len() > MAX_TEXT {
-            return None;
-        }
-        self.text.push_str(text);
-        Some(Str::Held { at: index(at), len: index(text.len()) })
+        let at = self.texts.push(text.as_bytes()).filter(|_| text.len() <= MAX_TEXT)?;
+        Some(Str::Held { at, len: index(text.len()) })
     }
 
     /// Keeps a place in the source.
@@ -366,7 +403,7 @@ impl Trace {
             Value::Persistent(identifier) => Some(identifier),
             _ => None,
         });
-        self.pool.iter().chain(contents).chain(self.state.values()).copied().chain(identifiers)
+        self.pool.chunks.iter().flatten().chain(contents).chain(self.state.values()).copied().chain(identifiers)
     }
 
     /// All values, small whole numbers aside, in the order in which they were made.
@@ -377,7 +414,8 @@ impl Trace {
     /// Text that is held; empty for one too long.
     pub fn str(&self, text: Str) -> &str {
         match text {
-            Str::Held { at, len } => self.text.get(at as usize..at as usize + len as usize).unwrap_or_default(),
+            // It was text when it was kept.
+            Str::Held { at, len } => std::str::from_utf8(self.texts.get(at, len)).unwrap_or_default(),
             Str::Long(_) => "",
         }
     }
@@ -408,9 +446,7 @@ impl Trace {
     /// the item opcodes put into it.
     pub fn contents(&self, id: Id) -> &[Id] {
         match self.value(id) {
-            Value::Tuple(items) | Value::FrozenSet(items) => {
-                self.pool.get(items.start as usize..(items.start + items.len) as usize).unwrap_or_default()
-            }
+            Value::Tuple(items) | Value::FrozenSet(items) => self.pool.get(items.start, items.len),
             _ => self.contents.get(&id).map(Vec::as_slice).unwrap_or_default(),
         }
     }
