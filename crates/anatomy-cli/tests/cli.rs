@@ -136,7 +136,7 @@ fn help_and_version_are_answers() {
     ] {
         assert!(stdout(&help).contains(there), "{there}");
     }
-    for not_built in ["scan", "convert", "serve"] {
+    for not_built in ["convert", "serve"] {
         assert!(!stdout(&help).contains(not_built), "{not_built}");
     }
     assert_eq!(stdout(&run(folder.path(), ["--version"])), concat!("anatomy ", env!("CARGO_PKG_VERSION"), "\n"));
@@ -163,7 +163,8 @@ fn errors_are_one_line_and_one_document() {
         ("bytes nosuch", "not-found", "no such file"),
         ("inspect empty", "not-found", "empty"),
         ("identfy model.safetensors", "not-found", "did you mean `anatomy identify`?"),
-        ("scan model.safetensors", "unsupported", "`scan` is not built yet"),
+        ("scan", "usage", "<PATH>"),
+        ("scan . --policy nosuch.toml", "not-found", "nosuch.toml: no such file or directory"),
         ("stats", "unsupported", "`stats` is not built yet"),
         ("memory", "usage", "<MODEL>"),
         ("--color never convert a -o b --to gguf", "unsupported", "`convert` is not built yet"),
@@ -184,7 +185,7 @@ fn errors_are_one_line_and_one_document() {
         ("tensors model.safetensors --tree --csv", "usage", "--csv"),
         ("tensors model.safetensors --color pink", "usage", "always"),
         ("completions tcsh", "usage", "zsh"),
-        ("help scan", "usage", "scan"),
+        ("help serve", "usage", "serve"),
     ];
     for (arguments, kind, told) in cases {
         let output = run(folder.path(), words(arguments));

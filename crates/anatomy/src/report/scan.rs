@@ -129,7 +129,12 @@ fn program_text(program: &Program, width: usize) -> String {
         let _ = writeln!(out, "  {}", paint(DIM, line));
     }
     for line in program.text.lines() {
-        let _ = writeln!(out, "    {}", safe(line));
+        // Blanks count in a program, so lines are cut where they are full.
+        let line: Vec<char> = safe(line).chars().collect();
+        for (number, piece) in line.chunks(width.saturating_sub(8)).enumerate() {
+            let indent = if number == 0 { 4 } else { 8 };
+            let _ = writeln!(out, "{:indent$}{}", "", piece.iter().collect::<String>());
+        }
     }
     out
 }

@@ -9,10 +9,10 @@
 
 use std::borrow::Cow;
 
+use super::memo::Memo;
 use super::text::{number, unescape, unescape_unicode, utf8};
 use super::trace::{
-    Call, CallKind, EMPTY, FALSE, Fault, Global, Id, InlineArray, Map, NONE, Str, TRUE, Trace, UNKNOWN, VACANT, Value,
-    Via, index,
+    Call, CallKind, EMPTY, FALSE, Fault, Global, Id, InlineArray, NONE, Str, TRUE, Trace, UNKNOWN, Value, Via, index,
 };
 use crate::bytes::Reader;
 use crate::error::{Error, ErrorKind, Result};
@@ -93,38 +93,6 @@ struct Outer {
     stack: Vec<Id>,
     marks: Vec<usize>,
     memo: Memo,
-}
-
-/// What the memo opcodes keep: indices are small and dense, unless the pickle is hostile.
-#[derive(Default)]
-struct Memo {
-    dense: Vec<Id>,
-    sparse: Map<u64, Id>,
-    /// How many entries there are.
-    len: u64,
-}
-
-impl Memo {
-    fn get(&self, index: u64) -> Option<Id> {
-        let dense = usize::try_from(index).ok().and_then(|index| self.dense.get(index).copied());
-        dense.filter(|id| *id != VACANT).or_else(|| self.sparse.get(&index).copied())
-    }
-
-    fn set(&mut self, index: u64, id: Id) {
-        let room = self.dense.len() * 2 + 256;
-        let before = match usize::try_from(index).ok().filter(|index| *index < room) {
-            Some(index) => {
-                if index >= self.dense.len() {
-                    self.dense.resize(index + 1, VACANT);
-                }
-                let before = self.dense.get_mut(index).map(|entry| std::mem::replace(entry, id));
-                let sparse = || if self.sparse.is_empty() { None } else { self.sparse.remove(&(index as u64)) };
-                before.filter(|id| *id != VACANT).or_else(sparse)
-            }
-            None => self.sparse.insert(index, id),
-        };
-        self.len += u64::from(before.is_none());
-    }
 }
 
 struct Machine<'r, 'a> {

@@ -4,6 +4,7 @@
 //! pickles and joblib's, and lists what they import, and the numpy arrays within them.
 
 mod machine;
+mod memo;
 mod text;
 mod trace;
 mod walk;
