@@ -359,3 +359,16 @@ fn names_decide_nothing() {
         assert_eq!(scanned(name, pickle().evil().stop()).verdict, Verdict::Malicious, "{name}");
     }
 }
+
+/// Long names, used again and again from the memo, cost no time; nor do names of very many parts.
+#[test]
+fn long_names_are_cheap() {
+    let long = "a.".repeat(30_000);
+    let mut bytes =
+        Pickle::default().raw(b"X").raw(u32::try_from(long.len()).unwrap().to_le_bytes()).raw(&long).raw(b"q\x00");
+    bytes = bytes.global("builtins", "getattr").raw(b"q\x01").global("collections", "OrderedDict").raw(b"q\x02");
+    for _ in 0..20_000 {
+        bytes = bytes.raw(b"h\x00h\x00\x93h\x01h\x02h\x00\x86R00");
+    }
+    assert_verdict(bytes.raw(b"000").raw(b"N.").0, Verdict::Malicious);
+}

@@ -3,7 +3,7 @@
 //! Each [`Check`] of the policy is a function that makes plain values of plain values, but more of others: `getattr`
 //! finds the members of enumerations, and anything else.
 
-use super::judge::Judge;
+use super::judge::{Judge, MAX_ATTRIBUTE};
 use super::policy::{Check, Name, Standing};
 use crate::container::pickle::{Id, Value};
 
@@ -93,8 +93,11 @@ impl Judge<'_> {
                     return Err(Refusal::Dangerous("it imports what is computed"));
                 };
                 let numeric = matches!(module, "numpy" | "numpy.core" | "scipy.special" | "scipy.special._ufuncs");
+                if !numeric || name.len() > MAX_ATTRIBUTE {
+                    return Err(Refusal::Dangerous("it imports any name of any module"));
+                }
                 let path = Name { path: format!("{module}.{name}"), own: 1 };
-                if numeric && !name.starts_with('_') && self.standing(&path) != Standing::Dangerous {
+                if !name.starts_with('_') && self.standing(&path) != Standing::Dangerous {
                     return Ok(());
                 }
                 Err(Refusal::Dangerous("it imports any name of any module"))
@@ -108,7 +111,7 @@ impl Judge<'_> {
         let Some(attribute) = self.trace.text(name) else {
             return Err(Refusal::Dangerous("the attribute's name is computed"));
         };
-        if attribute.starts_with("__") || attribute.contains('.') {
+        if attribute.starts_with("__") || attribute.contains('.') || attribute.len() > MAX_ATTRIBUTE {
             return Err(Refusal::Dangerous("it reaches for what Python keeps behind the scenes"));
         }
         let word = |c: char| c.is_ascii_alphanumeric() || c == '_';

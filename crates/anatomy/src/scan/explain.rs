@@ -9,6 +9,8 @@ use crate::container::pickle::{Call, CallKind, Global, Id, Str, Trace, Value};
 const MAX_STATEMENTS: usize = 400;
 /// Bytes of a statement.
 const MAX_STATEMENT: usize = 600;
+/// Bytes of a name.
+const MAX_NAME: usize = 200;
 /// Items of a container that are written out, and how deep.
 const MAX_ITEMS: usize = 24;
 const MAX_DEPTH: usize = 8;
@@ -275,17 +277,22 @@ fn distinct(trace: &Trace) -> impl Iterator<Item = &Global> {
 }
 
 fn import(trace: &Trace, global: &Global) -> String {
-    let clean = |text: &str| text.replace(|c: char| c.is_control(), "�");
-    match (global.module, global.name) {
-        (Some(module), Some(name)) => {
-            let (module, name) = (clean(trace.str(module)), clean(trace.str(name)));
-            let head = name.split('.').next().unwrap_or_default();
-            if name.contains('.') {
-                format!("from {module} import {head}  # .{}", name.get(head.len() + 1..).unwrap_or_default())
-            } else {
-                format!("from {module} import {name}")
-            }
-        }
-        _ => format!("# imports {}", clean(&trace.path(global))),
+    let (Some(module), Some(name)) = (global.module, global.name) else {
+        return format!("# imports {}", trace.path(global));
+    };
+    let part = |text: &str| {
+        let mut line = Line { text: String::new(), most: MAX_NAME };
+        line.push(&text.replace(|c: char| c.is_control(), "�"));
+        line.text
+    };
+    let (module, name) = (part(begin(trace.str(module))), part(begin(trace.str(name))));
+    match name.split_once('.') {
+        Some((head, rest)) => format!("from {module} import {head}  # .{rest}"),
+        None => format!("from {module} import {name}"),
     }
+}
+
+/// What of a name is looked at for being shown.
+fn begin(name: &str) -> &str {
+    name.get(..name.floor_char_boundary(2 * MAX_NAME)).unwrap_or_default()
 }

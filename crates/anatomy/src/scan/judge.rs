@@ -9,8 +9,8 @@ use std::collections::{HashMap, HashSet};
 use super::arguments::Refusal;
 use super::explain::Writer;
 use super::policy::{Check, Name, Policy, Standing};
-use crate::container::pickle::{Call, CallKind, Id, Trace, Value, Via};
-use crate::finding::{Finding, Rule, Severity};
+use crate::container::pickle::{Call, CallKind, Id, Str, Trace, Value, Via};
+use crate::finding::{Finding, Findings, Rule, Severity};
 use crate::tensor::Span;
 
 static DANGEROUS_CALL: Rule = Rule {
@@ -119,12 +119,16 @@ pub(super) fn is_telling(rule: &Rule) -> bool {
 const SHOWN: usize = 160;
 /// How far chains of computed names are followed.
 const MAX_CHAIN: usize = 8;
+/// Bytes that the name of an attribute may have.
+pub(super) const MAX_ATTRIBUTE: usize = 256;
 
 /// What a judgement yields.
 #[derive(Debug, Default)]
 pub(super) struct Judgement {
     /// What is odd or dangerous.
-    pub findings: Vec<Finding>,
+    pub findings: Findings,
+    /// Whether some of it says that something runs or is imported that nobody vouches for.
+    pub telling: bool,
     /// Bytes within the pickle's source that it has another pickle's loader read.
     pub nested: Vec<Span>,
 }
@@ -174,12 +178,19 @@ pub(super) fn judge(trace: &Trace, policy: &Policy) -> Judgement {
 
 impl<'a> Judge<'a> {
     fn resolve_imports(&mut self) {
+        // Names that come from the memo are the same place each time, which spares reading them again.
+        let mut places: HashMap<(Str, Str), u32> = HashMap::new();
         let mut known: HashMap<(&str, &str), u32> = HashMap::new();
         for global in &self.trace.globals {
             let (Some(module), Some(name)) = (global.module, global.name) else {
                 self.name_of.push(None);
                 continue;
             };
+            if let Some(index) = places.get(&(module, name)) {
+                self.name_of.push(Some(*index));
+                continue;
+            }
+            let place = (module, name);
             let (module, name) = (self.trace.str(module), self.trace.str(name));
             let index = *known.entry((module, name)).or_insert_with(|| {
                 let name = self.policy.canonical(module, name);
@@ -187,6 +198,7 @@ impl<'a> Judge<'a> {
                 self.names.push((name, standing));
                 u32::try_from(self.names.len() - 1).unwrap_or(u32::MAX)
             });
+            places.insert(place, index);
             self.name_of.push(Some(index));
         }
     }
@@ -224,11 +236,12 @@ impl<'a> Judge<'a> {
         }
         let call = self.trace.call(id).filter(|_| depth < MAX_CHAIN)?;
         let arguments = self.trace.contents(call.arguments);
-        let text = |index: usize| arguments.get(index).and_then(|id| self.trace.text(*id));
+        let short = |id: &Id| self.trace.text(*id).filter(|text| text.len() <= MAX_ATTRIBUTE);
+        let text = |index: usize| arguments.get(index).and_then(short);
         // `attrgetter('a.b')(object)`.
         if let Some(getter) = self.trace.call(call.callee) {
             let made = self.name(getter.callee, depth + 1)?;
-            let attribute = self.trace.contents(getter.arguments).first().and_then(|id| self.trace.text(*id))?;
+            let attribute = self.trace.contents(getter.arguments).first().and_then(short)?;
             return match &*made.path {
                 "operator.attrgetter" => Some(self.name(*arguments.first()?, depth + 1)?.attribute(attribute)),
                 _ => None,
@@ -251,6 +264,7 @@ impl<'a> Judge<'a> {
     }
 
     pub(super) fn tell(&mut self, rule: &'static Rule, offset: u64, message: String) {
+        self.out.telling |= is_telling(rule);
         self.out.findings.push(Finding::new(rule, message).at(offset));
     }
 
@@ -325,7 +339,7 @@ impl<'a> Judge<'a> {
                 if matches!(standing, Some(Standing::Harmless | Standing::Known { callable: true })) {
                     return true;
                 }
-                (&COMPUTED_CALL, name.map_or(String::new(), |name| format!(", that is {}", name.path)))
+                (&COMPUTED_CALL, name.map_or(String::new(), |name| format!(", that is {}", clip(&name.path))))
             }
             Value::Global(_) => (&COMPUTED_CALL, String::new()),
             Value::Persistent(_) | Value::Unknown => (&UNKNOWN_CALL, String::new()),
@@ -397,7 +411,7 @@ impl<'a> Judge<'a> {
                 continue;
             }
             let Some((name, standing)) = self.names.get(index as usize).cloned() else { continue };
-            let path = &name.path;
+            let path = clip(&name.path);
             match standing {
                 Standing::Harmless | Standing::Reference => {}
                 Standing::Checked(_) if !handed_on.contains(&index) => {}
@@ -409,7 +423,7 @@ impl<'a> Judge<'a> {
                     self.tell(&FRAMEWORK, global.offset, format!("it holds objects of {path}"));
                 }
                 Standing::Dangerous => {
-                    let message = format!("it imports {}", shown_path(&self.trace.path(global), path));
+                    let message = format!("it imports {}", shown_path(clip(&self.trace.path(global)), path));
                     self.tell(&DANGEROUS_IMPORT, global.offset, message);
                 }
                 Standing::Standard | Standing::Unknown { .. } => {
@@ -436,4 +450,9 @@ impl<'a> Judge<'a> {
 /// A path as the file has it, with what it stands for.
 fn shown_path(written: &str, canonical: &str) -> String {
     if written == canonical { written.to_string() } else { format!("{written}, that is {canonical}") }
+}
+
+/// The begin of a name, which is all of it unless it is hostile.
+fn clip(name: &str) -> &str {
+    name.get(..name.floor_char_boundary(SHOWN)).unwrap_or_default()
 }

@@ -9,6 +9,7 @@ use crate::container::{npy, torch};
 use crate::error::Result;
 use crate::finding::{Finding, Findings, Rule, Severity};
 use crate::ledger::Label;
+use crate::tensor::Span;
 
 static HIDDEN: Rule = Rule {
     name: "pickle-hidden",
@@ -96,9 +97,8 @@ fn streams(scanner: &mut Scanner, piece: &Piece, start: u64, place: Place) -> Re
         let at = reader.offset();
         let trace = run_next(&mut reader, Loader::Joblib)?;
         let judgement = judge(&trace, scanner.options.policy);
-        let telling = judgement.findings.iter().any(|finding| judge::is_telling(finding.rule));
         // Random bytes may call what they find on the stack, but name nothing.
-        let runs = telling && pickle::has_names(&trace);
+        let runs = judgement.telling && pickle::has_names(&trace);
         if !found {
             if runs {
                 found = true;
@@ -129,7 +129,7 @@ fn streams(scanner: &mut Scanner, piece: &Piece, start: u64, place: Place) -> Re
                 findings.push(Finding::new(&EXPANDS, "its parts hold each other without bounds").at(at));
             }
         }
-        for finding in judgement.findings {
+        for finding in judgement.findings.finish() {
             findings.push(finding);
         }
         nested.extend(judgement.nested);
@@ -159,6 +159,8 @@ fn streams(scanner: &mut Scanner, piece: &Piece, start: u64, place: Place) -> Re
         }
         scanner.look(&piece.part(rest, source.len() - rest))?;
     }
+    nested.sort_unstable_by_key(|span: &Span| (span.start, span.len));
+    nested.dedup();
     for span in nested {
         let inner = source.section(span.start, span.len);
         scanner.look(&piece.inner(&format!("pickle at byte {}", piece.base + span.start), inner))?;
@@ -178,7 +180,7 @@ fn between_storages(scanner: &mut Scanner, piece: &Piece, opened: &Opened) -> Re
         }
         reader.seek(range.start);
         let trace = run_next(&mut reader, Loader::Plain)?;
-        for finding in judge(&trace, scanner.options.policy).findings {
+        for finding in judge(&trace, scanner.options.policy).findings.finish() {
             scanner.report(piece, finding);
         }
         explain(scanner, piece, &trace);
@@ -203,7 +205,7 @@ fn as_plain(scanner: &Scanner, piece: &Piece, trace: &Trace, findings: &mut Find
     };
     let plain = run_next(&mut Reader::new(&piece.source, trace.start), Loader::Plain)?;
     let judgement = judge(&plain, scanner.options.policy);
-    for finding in judgement.findings {
+    for finding in judgement.findings.finish() {
         if judge::is_telling(finding.rule) && finding.offset.is_some_and(|offset| offset >= first) {
             findings.push(finding);
         }

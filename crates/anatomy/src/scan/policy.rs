@@ -15,6 +15,10 @@ static OWN: LazyLock<Policy> = LazyLock::new(|| {
     policy
 });
 
+/// Bytes and parts that the name of a thing that exists may have; all that is longer is there to waste time.
+const MAX_NAME: usize = 1024;
+const MAX_PARTS: usize = 64;
+
 /// A policy: for every name that a pickle can import, what it is good for.
 #[derive(Debug, Clone, Default)]
 pub struct Policy {
@@ -179,6 +183,9 @@ impl Policy {
         let mut path = format!("{module}.{name}");
         // An alias of an alias, but no circles.
         for _ in 0..3 {
+            if path.len() > MAX_NAME {
+                break;
+            }
             let found = prefixes(&path).find_map(|prefix| Some((prefix.len(), self.aliases.get(prefix)?)));
             let Some((length, to)) = found else { break };
             path.replace_range(..length, to);
@@ -189,6 +196,9 @@ impl Policy {
     /// What a name, as [`Policy::canonical`] gives it, is good for.
     pub(super) fn standing(&self, name: &Name) -> Standing {
         let path = name.path.as_str();
+        if path.len() > MAX_NAME || path.matches('.').count() >= MAX_PARTS {
+            return Standing::Dangerous;
+        }
         if let Some(standing) = self.names.get(path) {
             return *standing;
         }

@@ -56,7 +56,7 @@ static LOOKS: &[Look] = &[
 /// How deep pieces may lie within each other.
 const MAX_DEPTH: usize = 8;
 /// Pieces in one file.
-const MAX_PIECES: u64 = 1 << 20;
+const MAX_PIECES: u64 = 1 << 17;
 /// Bytes that may be unpacked: this often the file's own…
 const UNPACKED_FACTOR: u64 = 200;
 /// … but at least and at most this many.

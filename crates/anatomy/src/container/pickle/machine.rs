@@ -12,7 +12,8 @@ use std::borrow::Cow;
 use super::memo::Memo;
 use super::text::{number, unescape, unescape_unicode, utf8};
 use super::trace::{
-    Call, CallKind, EMPTY, FALSE, Fault, Global, Id, InlineArray, NONE, Str, TRUE, Trace, UNKNOWN, Value, Via, index,
+    Call, CallKind, EMPTY, FALSE, Fault, Global, Id, InlineArray, Map, NONE, Str, TRUE, Trace, UNKNOWN, Value, Via,
+    index,
 };
 use crate::bytes::Reader;
 use crate::error::{Error, ErrorKind, Result};
@@ -48,7 +49,8 @@ pub fn run_next(reader: &mut Reader, loader: Loader) -> Result<Trace> {
     let end = reader.source().len();
     let trace = Trace::new(reader.offset());
     let (stack, marks, memo, outer) = (Vec::new(), Vec::new(), Memo::default(), Vec::new());
-    let mut machine = Machine { reader, trace, stack, marks, memo, outer, loader, partial: false };
+    let mut machine =
+        Machine { reader, trace, stack, marks, memo, outer, loader, partial: false, long_names: Map::default() };
     loop {
         let offset = machine.reader.offset();
         let (reason, cut) = match machine.step(offset) {
@@ -105,6 +107,8 @@ struct Machine<'r, 'a> {
     loader: Loader,
     /// Whether the file ended within a line.
     partial: bool,
+    /// What stands for names that are too long to be any.
+    long_names: Map<u32, Str>,
 }
 
 impl Machine<'_, '_> {
@@ -201,11 +205,16 @@ impl Machine<'_, '_> {
     fn stack_name(&mut self) -> Step<Option<Str>> {
         let id = self.pop()?;
         match self.trace.value(id) {
+            Value::Text(Str::Long(place)) if self.long_names.contains_key(&place) => {
+                Ok(self.long_names.get(&place).copied())
+            }
             Value::Text(Str::Long(place)) => {
                 // Its begin is enough to show; nothing that long is a name that a program wrote.
                 let span = self.trace.span(place).unwrap_or(Span { start: 0, len: 0 });
                 let bytes = self.reader.source().read_up_to(span.start, span.len.min(4096))?;
-                Ok(self.trace.hold(&String::from_utf8_lossy(&bytes)))
+                let name = self.trace.hold(&String::from_utf8_lossy(&bytes));
+                self.long_names.extend(name.map(|name| (place, name)));
+                Ok(name)
             }
             Value::Text(text) => Ok(Some(text)),
             // What a call returns, or what the file does not hold, may be text when it runs.

@@ -85,6 +85,8 @@ pub static RULES: &[&Rule] = &[&BROKEN, &CUT, &ODD, &MORE, &TRAILING];
 pub const MAX_UNPACKED: u64 = 64 << 20;
 /// Pickles in one file that are followed one by one; the bytes of the rest are labelled together.
 const MAX_STREAMS: usize = 10_000;
+/// Bytes of a name that a program could have.
+const MAX_NAME: usize = 1024;
 /// Names of imports that the metadata lists.
 const MAX_GLOBALS: usize = 256;
 
@@ -287,7 +289,7 @@ pub fn has_names(trace: &Trace) -> bool {
 
 /// Whether a name could be a Python module or attribute.
 fn is_identifier(name: &str) -> bool {
-    let head = name.chars().next();
+    let head = name.chars().next().filter(|_| name.len() <= MAX_NAME);
     head.is_some_and(|head| head.is_alphabetic() || head == '_' || head == '<')
         && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '.' | '<' | '>' | '-'))
 }

@@ -28,7 +28,7 @@ impl Id {
 }
 
 /// Text of a trace, by its place in the trace's own store or in the file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Str {
     /// Held in the trace.
     Held {
@@ -294,6 +294,9 @@ const MAX_TELLING: usize = 1 << 25;
 /// Bytes of a text that is held.
 const MAX_TEXT: usize = 1 << 20;
 
+/// Bytes of a name that a path shows.
+const MAX_SHOWN: usize = 512;
+
 /// `None`.
 pub(super) const NONE: Id = Id(0);
 /// `False`.
@@ -482,12 +485,12 @@ impl Trace {
         }
     }
 
-    /// `module.name` of an import, `?` for what cannot be known.
+    /// `module.name` of an import, `?` for what cannot be known; of names longer than any that exists the begin.
     pub fn path(&self, global: &Global) -> String {
         if let Via::Extension(code) = global.via {
             return format!("copyreg extension {code}");
         }
-        let part = |text: Option<Str>| text.map_or("?", |text| self.str(text));
+        let part = |text: Option<Str>| text.map_or("?", |text| begin(self.str(text)));
         format!("{}.{}", part(global.module), part(global.name))
     }
 
@@ -501,4 +504,9 @@ impl Trace {
         let equal = |text: Option<Str>, to: &str| text.is_some_and(|text| self.str(text) == to);
         self.global(id).is_some_and(|global| equal(global.module, module) && equal(global.name, name))
     }
+}
+
+/// The begin of a name; all of it, nearly always.
+fn begin(name: &str) -> &str {
+    name.get(..name.floor_char_boundary(MAX_SHOWN)).unwrap_or_default()
 }
