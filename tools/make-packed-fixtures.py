@@ -60,3 +60,15 @@ seven("ppmd.7z", [{"id": py7zr.FILTER_PPMD, "order": 6, "mem": 24}])
 seven("encrypted.7z", None, password="secret")
 seven("many.7z", [{"id": py7zr.FILTER_LZMA2, "preset": 6}],
       [("one.txt", b"1"), ("folder/two.bin", plain), ("three", b""), ("vier \u00fc.pkl", b"N.")])
+
+# What a scanner must find within: a pickle that would call os.system("true").
+pickle = b"cos\nsystem\n(S'true'\ntR."
+seven("pickle-lzma.7z", [{"id": py7zr.FILTER_LZMA}], [("weights.txt", pickle)])
+seven("pickle-lzma2.7z", [{"id": py7zr.FILTER_LZMA2, "preset": 6}], [("a", b"1"), ("b", pickle)])
+put("pickle.zstd", zstandard.ZstdCompressor().compress(pickle))
+put("pickle.lz4", lz4.frame.compress(pickle))
+put("pickle.lzma", lzma.compress(pickle, format=lzma.FORMAT_ALONE))
+put("pickle.xz", lzma.compress(pickle))
+put("pickle.bz2", bz2.compress(pickle))
+raw = lzma.compress(pickle, format=lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA1, "dict_size": 1 << 16}])
+put("pickle.lzma-in-zip", b"\x09\x04\x05\x00\x5d" + (1 << 16).to_bytes(4, "little") + raw)

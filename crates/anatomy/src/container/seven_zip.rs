@@ -36,7 +36,7 @@ static BROKEN: Rule = Rule {
     why: "The archive's directory contradicts itself or its checksums, so programs disagree about what is in it.",
     help: "do not use the file: get it from its author again",
 };
-static METHOD: Rule = Rule {
+pub(crate) static METHOD: Rule = Rule {
     name: "7z-method-unknown",
     severity: Severity::Error,
     why: "Members are packed in a way that is not read here (encryption, PPMd, BCJ2), so nobody looked into them.",
@@ -87,6 +87,13 @@ pub struct Folder {
     /// Unpacked size.
     pub size: u64,
     crc: Option<u32>,
+}
+
+impl Folder {
+    /// Whether all of its coders are known.
+    pub fn is_readable(&self) -> bool {
+        self.chain.is_some()
+    }
 }
 
 /// A file in the archive.

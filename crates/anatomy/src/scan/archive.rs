@@ -2,6 +2,8 @@
 //!
 //! Where the parts of an archive contradict each other, each reading is looked at: another loader may have it.
 
+use std::collections::HashSet;
+
 use super::walk::{Opened, Piece, Scanner};
 use crate::container::zip::{self, Member};
 use crate::container::{seven_zip, tar, torch};
@@ -31,7 +33,8 @@ pub(crate) static RULES: &[&Rule] = &[&POLYGLOT, &LINK];
 /// Rules whose findings are attacks.
 pub(super) static MALICIOUS: &[&Rule] = &[&LINK, &zip::NAME_UNSAFE, &tar::NAME_UNSAFE, &seven_zip::NAME_UNSAFE];
 /// Rules whose findings nobody vouches for.
-pub(super) static SUSPICIOUS: &[&Rule] = &[&POLYGLOT, &zip::BOMB, &zip::LINK, &tar::SPECIAL];
+pub(super) static SUSPICIOUS: &[&Rule] =
+    &[&POLYGLOT, &zip::BOMB, &zip::LINK, &zip::ENCRYPTED, &tar::SPECIAL, &seven_zip::METHOD];
 
 /// Bytes of a link's target.
 const MAX_LINK: u64 = 4096;
@@ -65,6 +68,7 @@ fn look_zip(scanner: &mut Scanner, piece: &Piece, opened: &Opened) -> Result<()>
         scanner.look(&piece.part(0, archive.base))?;
     }
     let mut seen = 0u64;
+    let mut known = HashSet::new();
     for member in archive.members.iter().chain(archive.others.iter().flat_map(|other| &other.members)) {
         if member.data.len == 0 || is_weights(opened, member.data) {
             continue;
@@ -83,6 +87,9 @@ fn look_zip(scanner: &mut Scanner, piece: &Piece, opened: &Opened) -> Result<()>
         }
         let declared = (member.method, member.data.len);
         for (method, len) in std::iter::once(declared).chain(member.local) {
+            if !known.insert((member.data.start, method, len)) {
+                continue;
+            }
             look_member(scanner, piece, member, method, len)?;
         }
     }
@@ -177,7 +184,7 @@ fn look_seven_zip(scanner: &mut Scanner, piece: &Piece) -> Result<()> {
     for (index, folder) in archive.folders.iter().enumerate() {
         let mut members =
             archive.members.iter().filter(|member| member.place.is_some_and(|(at, _)| at == index)).peekable();
-        if members.peek().is_none() {
+        if members.peek().is_none() || !folder.is_readable() {
             continue;
         }
         let decoded = seven_zip::unpack(&piece.source, folder, scanner.room())?;

@@ -263,7 +263,7 @@ fn look_yaml(text: &str, policy: &Policy, findings: &mut Vec<Finding>) {
         if trimmed.starts_with('#') {
             continue;
         }
-        for (place, tag) in tags(line) {
+        for (place, tag) in tags(without_comment(line)) {
             let tag = percent(tag);
             let whole = handles
                 .iter()
@@ -283,6 +283,14 @@ fn look_yaml(text: &str, policy: &Policy, findings: &mut Vec<Finding>) {
             }
         }
     }
+}
+
+/// A line without the comment at its end. Where quotes stand before the `#` it may be text, and is kept.
+fn without_comment(line: &str) -> &str {
+    let comment = line.match_indices('#').map(|(at, _)| at).find(|at| {
+        line.get(..*at).is_some_and(|before| before.ends_with(char::is_whitespace) && !before.contains(['"', '\'']))
+    });
+    comment.and_then(|at| line.get(..at)).unwrap_or(line)
 }
 
 /// The tags of a line: words that begin with `!` where a value can begin.

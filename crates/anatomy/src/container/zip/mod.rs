@@ -93,7 +93,7 @@ pub(crate) static LINK: Rule = Rule {
           reach other files.",
     help: "do not unpack the archive",
 };
-static ENCRYPTED: Rule = Rule {
+pub(crate) static ENCRYPTED: Rule = Rule {
     name: "zip-encrypted",
     severity: Severity::Error,
     why: "A member is marked as encrypted. Scanners cannot look into it; some loaders ignore the mark and load it.",
