@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anatomy::analysis::Analysis;
+use anatomy::check::tokenizer::verify_with;
 use anatomy::model::Model;
 use anatomy::report::{Chat, ChatTemplates, Comparison, Decoded, Encoded, EncodedLines, Tokenizer as Report};
 use anatomy::source::Source;
@@ -96,8 +97,9 @@ pub fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
         let report = Decoded::new(&Encoder::new(tokenizer)?.decode(ids, !args.no_special)?);
         if output.json { output.document(&report)? } else { output.plain(&format!("{}\n", report.text))? }
     } else {
-        let analysis = model.weights().next().is_some().then(|| Analysis::new(&model));
-        let report = Report::new(&model.source, &tokenizers, analysis.as_ref(), ChatTemplates::new(&model));
+        let analysis = Analysis::new(&model);
+        let verdict = verify_with(&analysis, &tokenizers);
+        let report = Report::new(&model.source, &tokenizers, &analysis, verdict, ChatTemplates::new(&model));
         let report = report.ok_or_else(|| none(&args.model))?;
         if output.json { output.document(&report)? } else { output.text(&report.text(output.width()))? }
     }

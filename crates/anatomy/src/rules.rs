@@ -17,6 +17,7 @@ pub static ALL: &[&[&Rule]] = &[
     crate::check::tokenizer::twins::RULES,
     crate::check::tokenizer::gguf::RULES,
     crate::check::tokenizer::origin::RULES,
+    crate::check::tokenizer::template::RULES,
     crate::model::RULES,
     crate::report::RULES,
     crate::tokenizer::RULES,

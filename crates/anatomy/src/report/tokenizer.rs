@@ -11,6 +11,7 @@ use super::style::{self, BOLD, CYAN, DIM, GREEN, RED, RESET, YELLOW, paint};
 use super::template::ChatTemplates;
 use super::units::{count, elide, percent, safe, thousands};
 use crate::analysis::Analysis;
+use crate::check::tokenizer::Verdict;
 use crate::finding::Finding;
 use crate::names;
 use crate::tokenizer::{self, AddedToken, Facts, Piece, Role, Special, Stated};
@@ -48,8 +49,10 @@ pub struct Tokenizer {
     others: Vec<Other>,
     /// Rows of the embedding and of the output.
     rows: Rows,
-    /// Whether every id has a row; nothing where no weights are there.
+    /// Whether it matches the weights, as far as all files say; nothing where that cannot be said.
     matches: Option<bool>,
+    /// Why, in a sentence.
+    why: String,
     /// What is odd or wrong.
     pub findings: Vec<Finding>,
 }
@@ -72,7 +75,8 @@ impl Tokenizer {
     pub fn new(
         source: &str,
         tokenizers: &[tokenizer::Tokenizer],
-        analysis: Option<&Analysis>,
+        analysis: &Analysis,
+        verdict: Verdict,
         chat: ChatTemplates,
     ) -> Option<Self> {
         let (tokenizer, others) = tokenizers.split_first()?;
@@ -81,9 +85,6 @@ impl Tokenizer {
         for role in &tokenizer.roles {
             special_tokens.entry(role.role).or_insert(Special { token: role.token.clone(), id: role.id });
         }
-        let rows = analysis.map(Rows::of).unwrap_or_default();
-        let ids = facts.max_id.map(|id| u64::from(id) + 1);
-        let matches = rows.embedding.or(rows.output).zip(ids).map(|(rows, ids)| ids <= rows);
         let configuration = &tokenizer.configuration;
         let user_defined = |entry: &&tokenizer::Entry| entry.kind == tokenizer::EntryKind::UserDefined;
         let mut added_tokens = tokenizer.added.clone();
@@ -123,9 +124,10 @@ impl Tokenizer {
                 .iter()
                 .map(|other| Other { kind: other.kind, file: other.source.clone(), vocab_size: other.size() })
                 .collect(),
-            rows,
-            matches,
-            findings: tokenizer.findings.clone(),
+            rows: Rows::of(analysis),
+            matches: verdict.matches,
+            why: verdict.why,
+            findings: verdict.findings,
         })
     }
 
@@ -274,21 +276,27 @@ impl Tokenizer {
     }
 
     fn weights(&self, page: &mut Page) {
-        let Some(rows) = self.rows.embedding.or(self.rows.output) else { return };
-        let ids = self.max_id.map_or(0, |id| u64::from(id) + 1);
-        let text = match self.matches {
-            Some(true) if rows == ids => paint(GREEN, format!("✓ {} rows, one for each id", thousands(rows))),
-            Some(true) => {
-                let spare = count(rows - ids, "row", "rows");
-                paint(GREEN, format!("✓ {} rows for {} ids, {spare} to spare", thousands(rows), thousands(ids)))
-            }
-            _ => paint(RED, format!("✗ {} rows for {} ids: some ids have none", thousands(rows), thousands(ids))),
+        let why = safe(&self.why);
+        let (color, mark) = match self.matches {
+            Some(true) => (GREEN, "✓ "),
+            Some(false) => (RED, "✗ "),
+            None => (DIM, "not compared: "),
         };
-        page.section("weights", "");
-        page.trim_line();
-        page.line(&text);
+        let lines = style::wrap(&format!("{mark}{why}"), page.width.saturating_sub(WEIGHTS));
+        for (number, line) in lines.iter().enumerate() {
+            if number == 0 {
+                page.section("weights", "");
+                page.trim_line();
+                page.line(&paint(color, line));
+            } else {
+                page.row(&paint(color, line));
+            }
+        }
     }
 }
+
+/// Columns before what is said of the weights.
+const WEIGHTS: usize = 11;
 
 const SCHEMA: &str = "anatomy.tokenizer/1";
 

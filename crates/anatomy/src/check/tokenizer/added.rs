@@ -98,9 +98,9 @@ fn against_vocabulary(subject: &Subject, vocabulary: &Vocabulary, findings: &mut
             let by_text = vocabulary.entry(token.content.as_bytes()).map(|entry| u64::from(entry.id));
             match by_text {
                 Some(id) if id == token.id => {}
-                Some(id) => wrong.push((token, format!("{} in {}", thousands(id), tokenizer.source))),
+                Some(id) => wrong.push((token, format!("{} in {}", thousands(id), vocabulary.file()))),
                 None => match vocabulary.with_id(token.id) {
-                    Some(_) => wrong.push((token, format!("{} in {}", vocabulary.named(token.id), tokenizer.source))),
+                    Some(_) => wrong.push((token, format!("{} in {}", vocabulary.named(token.id), vocabulary.file()))),
                     None if tokenizer.kind == "tokenizer-json" => absent.push(token),
                     None => {}
                 },
@@ -121,14 +121,18 @@ fn against_vocabulary(subject: &Subject, vocabulary: &Vocabulary, findings: &mut
         if let Some(token) = absent.first() {
             let more = more(absent.len() - 1);
             let (text, id) = (shown(token.content.as_bytes()), thousands(token.id));
-            find(&ONE_SIDED, format!("{}: {text} ({id}) is not in {}{more}", list.stated, tokenizer.source));
+            find(&ONE_SIDED, format!("{}: {text} ({id}) is not in {}{more}", list.stated, vocabulary.file()));
         }
         if let Some(token) = flags.first() {
             let tokens = count(flags.len() as u64, "token", "tokens");
             let text = shown(token.content.as_bytes());
             find(
                 &FLAGS,
-                format!("{} and {} disagree whether {tokens} are special, first {text}", list.stated, tokenizer.source),
+                format!(
+                    "{} and {} disagree whether {tokens} are special, first {text}",
+                    list.stated,
+                    vocabulary.file()
+                ),
             );
         }
     }

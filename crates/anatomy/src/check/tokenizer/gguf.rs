@@ -1,5 +1,7 @@
 //! What a conversion to GGUF can lose of a tokenizer (`llama_vocab::impl::load` of llama.cpp's `src/llama-vocab.cpp`).
 
+use std::collections::BTreeSet;
+
 use super::roles::is_marker;
 use super::vocabulary::{Vocabulary, more};
 use super::{Subject, shown};
@@ -21,6 +23,13 @@ static PRE_MISSING: Rule = Rule {
           default that is no model's own, so numbers, punctuation and some words become other tokens than in training; it \
           warns that quality will be degraded.",
     help: "convert the model again with a current converter, or set `tokenizer.ggml.pre` to the name of its tokenizer",
+};
+static PRE_UNKNOWN: Rule = Rule {
+    name: "gguf-pre-tokenizer-unknown",
+    severity: Severity::Error,
+    why: "The file names a way of cutting text into words that llama.cpp does not know, as far as is known here; it refuses \
+          such a model.",
+    help: "update llama.cpp (and this program), or convert the model again",
 };
 static SCORES_MISSING: Rule = Rule {
     name: "gguf-scores-missing",
@@ -67,6 +76,7 @@ static DEFAULT_IS_TEXT: Rule = Rule {
 pub(crate) const RULES: &[&Rule] = &[
     &MODEL_UNKNOWN,
     &PRE_MISSING,
+    &PRE_UNKNOWN,
     &SCORES_MISSING,
     &TYPES_MISSING,
     &TOO_SHORT,
@@ -77,6 +87,36 @@ pub(crate) const RULES: &[&Rule] = &[
 
 /// Kinds of tokenizers that llama.cpp knows.
 const MODELS: [&str; 9] = ["gpt2", "llama", "bert", "t5", "rwkv", "plamo2", "gemma4", "hybriddna", "whitespace"];
+/// The kind of its own tests, which tokenizes nothing.
+const TEST: &str = "test";
+
+/// Tokens that llama.cpp ends generation at, by their text; it makes them control tokens, whatever their type.
+const ENDS: [&str; 24] = [
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<|return|>",
+    "<|call|>",
+    "<|flush|>",
+    "<|calls|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "</s>",
+    "<|eom_id|>",
+    "<EOT>",
+    "_<EOT>",
+    "[EOT]",
+    "[EOS]",
+    "<|end_of_text|>",
+    "<end_of_utterance>",
+    "<eos>",
+    "<turn|>",
+    "<|tool_response>",
+    "<｜end▁of▁sentence｜>",
+    "[e~[",
+    "<|fim_pad|>",
+    "<|file_sep|>",
+];
 
 /// What a GGUF says of its tokenizer.
 pub(super) fn settings(tokenizer: &Tokenizer) -> Option<&GgufSettings> {
@@ -96,12 +136,18 @@ pub(super) fn check(subject: &Subject, findings: &mut Vec<Finding>) {
     let mut find = |rule: &'static Rule, message: String| {
         findings.push(Finding::new(rule, message).file(file.path.as_str()));
     };
+    if model == TEST {
+        return;
+    }
     if !MODELS.contains(&model) {
         find(&MODEL_UNKNOWN, format!("tokenizer.ggml.model is {}", shown(model.as_bytes())));
         return;
     }
     let cut = matches!(model, "gpt2" | "hybriddna" | "whitespace");
     match settings.pre.as_deref() {
+        Some(pre) if cut && !crate::tokenizer::knows_pre_tokenizer(pre) => {
+            find(&PRE_UNKNOWN, format!("tokenizer.ggml.pre is {}", shown(pre.as_bytes())));
+        }
         None if cut => find(&PRE_MISSING, "there is no tokenizer.ggml.pre".to_string()),
         Some("default") if cut => find(&PRE_MISSING, "tokenizer.ggml.pre is \"default\"".to_string()),
         _ => {}
@@ -149,7 +195,9 @@ fn marks(
     };
     let is_wrong = |entry: &&Entry| {
         let written = || std::str::from_utf8(&entry.stored).is_ok_and(|text| template.contains(text));
+        let kept = !ENDS.iter().any(|text| text.as_bytes() == &*entry.stored);
         entry.kind == EntryKind::Normal
+            && kept
             && is_marker(&entry.stored)
             && (is_role(entry) || is_chat(&entry.stored, &written))
     };
@@ -168,27 +216,31 @@ fn is_chat(text: &[u8], written: &impl Fn() -> bool) -> bool {
     (barred || turn) && written()
 }
 
+/// Whether llama.cpp puts the begin before a text.
+pub(super) fn adds_bos(settings: &GgufSettings) -> bool {
+    settings.add_bos.unwrap_or_else(|| match settings.model.as_str() {
+        "llama" | "bert" | "gemma4" => true,
+        "gpt2" => settings.pre.as_deref().is_some_and(crate::tokenizer::pre_tokenizer_adds_bos),
+        _ => false,
+    })
+}
+
+/// The ids that llama.cpp ends generation at: the stated ones, and tokens that it knows by their text.
+pub(super) fn ends(vocabulary: &Vocabulary) -> BTreeSet<u64> {
+    let by_text = ENDS.iter().filter_map(|text| Some(u64::from(vocabulary.entry(text.as_bytes())?.id)));
+    let roles = vocabulary.tokenizer.roles.iter();
+    let stated = roles.filter(|role| matches!(role.role, "eos" | "eot" | "eom")).filter_map(|role| role.id);
+    by_text.chain(stated).collect()
+}
+
 /// Ids that llama.cpp takes where none is stated.
 fn defaults(vocabulary: &Vocabulary, settings: &GgufSettings, find: &mut impl FnMut(&'static Rule, String)) {
-    const ADDING: [&str; 11] = [
-        "llama3",
-        "llama-v3",
-        "llama-bpe",
-        "falcon3",
-        "falcon-h1",
-        "pixtral",
-        "midm-2.0",
-        "lfm2",
-        "jina-v5-nano",
-        "tekken",
-        "chameleon",
-    ];
-    let (bos, eos, adds) = match settings.model.as_str() {
-        "gpt2" => (Some(11), Some(11), settings.pre.as_deref().is_some_and(|pre| ADDING.contains(&pre))),
-        "llama" => (Some(1), Some(2), true),
+    let (bos, eos) = match settings.model.as_str() {
+        "gpt2" => (Some(11), Some(11)),
+        "llama" => (Some(1), Some(2)),
         _ => return,
     };
-    let adds_bos = settings.add_bos.unwrap_or(adds);
+    let adds_bos = adds_bos(settings);
     let stated = |role: &str| vocabulary.tokenizer.role(role).next().is_some();
     let none = matches!(settings.pre.as_deref(), Some("glm4" | "chatglm-bpe"));
     for (role, id, matters) in [("bos", bos, adds_bos && !none), ("eos", eos, true)] {

@@ -52,7 +52,11 @@ pub(super) fn check(vocabulary: &Vocabulary, findings: &mut Vec<Finding>) {
     let mut find = |rule: &'static Rule, message: String| {
         findings.push(Finding::new(rule, message).file(tokenizer.source.as_str()));
     };
-    let long = |entry: &&Entry| entry.kind == EntryKind::Normal && symbols(entry, tokenizer.notation) > 1;
+    // Marks are found in the text before it is merged, whether or not the file says that they are marks.
+    let long = |entry: &&Entry| {
+        let text = entry.kind == EntryKind::Normal && !super::roles::is_marker(&entry.stored);
+        text && symbols(entry, tokenizer.notation) > 1
+    };
     let merges = match tokenizer.merges.as_deref() {
         Some([]) | None if matches!(tokenizer.kind, "gguf" | "tokenizer-json") => {
             let kimi =
@@ -77,7 +81,9 @@ pub(super) fn check(vocabulary: &Vocabulary, findings: &mut Vec<Finding>) {
         find(&TOKEN_MISSING, format!("merge {place}, {}: {lacks} is no token{more}", merge.unwrap_or_default()));
     }
     let mut made = vec![false; tokenizer.entries.len()];
-    for place in parts.iter().flat_map(|part| &part.made) {
+    // A text that stands twice is one fault, not two.
+    let again = vocabulary.again.iter().map(|(place, _)| place);
+    for place in parts.iter().flat_map(|part| &part.made).chain(again) {
         if let Some(slot) = usize::try_from(*place).ok().and_then(|place| made.get_mut(place)) {
             *slot = true;
         }

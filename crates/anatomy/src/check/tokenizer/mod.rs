@@ -12,6 +12,7 @@ pub(crate) mod origin;
 pub(crate) mod roles;
 pub(crate) mod rows;
 mod statements;
+pub(crate) mod template;
 pub(crate) mod twins;
 pub(crate) mod vocabulary;
 
@@ -121,6 +122,7 @@ pub fn verify_with(analysis: &Analysis, tokenizers: &[Tokenizer]) -> Verdict {
     twins::check(&subject, &mut findings);
     gguf::check(&subject, &mut findings);
     origin::check(&subject, analysis, &mut findings);
+    template::check(&subject, &mut findings);
     let (matches, why) = judged(&subject, why, &findings);
     Verdict { matches, why, findings }
 }
@@ -138,6 +140,11 @@ fn judged(subject: &Subject, rows: rows::Judged, findings: &[Finding]) -> (Optio
         rows::Judged::Fails(why) => (Some(false), why),
         rows::Judged::Unknown(why) => (None, why),
     }
+}
+
+/// A path without its folder; the statement of a file likewise.
+fn base(path: &str) -> &str {
+    path.rsplit(['/', '\\']).next().unwrap_or(path)
 }
 
 /// A token as findings show it.

@@ -75,7 +75,7 @@ fn class(statements: &Statements, vocabulary: &Vocabulary, findings: &mut Vec<Fi
         let message = format!(
             "tokenizer_class is {}, of the kind {way}; {} is {}",
             shown(class.as_bytes()),
-            tokenizer.source,
+            vocabulary.file(),
             tokenizer.model
         );
         findings.push(Finding::new(&CLASS_WRONG, message).file("tokenizer_config.json"));
@@ -120,7 +120,7 @@ fn family(subject: &Subject, vocabulary: &Vocabulary, findings: &mut Vec<Finding
     let Some(expected) = notation_of_family(family).filter(|_| tokenizer.notation != Notation::Plain) else { return };
     if tokenizer.notation != expected {
         let (is, was) = (name(tokenizer.notation), name(expected));
-        let message = format!("models of {family} write {was}; {} writes {is}", tokenizer.source);
+        let message = format!("models of {family} write {was}; {} writes {is}", vocabulary.file());
         findings.push(Finding::new(&FAMILY_DIFFERS, message).file(tokenizer.source.as_str()));
     }
 }

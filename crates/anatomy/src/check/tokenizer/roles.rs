@@ -1,7 +1,7 @@
 //! Which token begins, ends, pads: the statements of all files against each other and the vocabulary.
 
 use super::statements::{Place, ROLES, Saying, What};
-use super::{Subject, Vocabulary, shown};
+use super::{Subject, Vocabulary, base, shown};
 use crate::finding::{Finding, Rule, Severity};
 use crate::report::units::thousands;
 use crate::tokenizer::{EntryKind, Role};
@@ -101,6 +101,8 @@ fn ids(subject: &Subject, vocabulary: &Vocabulary, findings: &mut Vec<Finding>) 
     let tokenizer = vocabulary.tokenizer;
     let highest = vocabulary.highest().map_or(0, u64::from);
     let rows = subject.rows.embedding.as_ref().map(|embedding| embedding.rows);
+    let lists = &subject.statements.lists;
+    let listed = |id: u64| lists.iter().flat_map(|list| &list.tokens).any(|token| token.id == id);
     let named_by_text = |id: u64| tokenizer.roles.iter().any(|role| !role.by_id && role.id == Some(id));
     for StatedId { role, id, stated } in stated_ids(subject, vocabulary) {
         let mut find = |rule, message: String| findings.push(Finding::new(rule, message).file(file(stated)));
@@ -112,16 +114,17 @@ fn ids(subject: &Subject, vocabulary: &Vocabulary, findings: &mut Vec<Finding>) 
                     Some(rows) => format!("there are {} rows", thousands(rows)),
                     None => format!("the highest id is {}", thousands(highest)),
                 };
-                find(&OUTSIDE, format!("{stated} is {}, but {rows}", thousands(id)));
+                find(&OUTSIDE, format!("{} is {}, but {rows}", base(stated), thousands(id)));
             }
-            None if vocabulary.lacks_special() || !matches!(role, "bos" | "eos") => {}
-            None => find(&NO_TOKEN, format!("{stated} is {}, an id that no token has", thousands(id))),
+            None if vocabulary.lacks_special() || !matches!(role, "bos" | "eos") || listed(id) => {}
+            None => find(&NO_TOKEN, format!("{} is {}, an id that no token has", base(stated), thousands(id))),
             Some(entry) if matches!(role, "bos" | "eos") => {
-                let plain = matches!(entry.kind, EntryKind::Normal | EntryKind::Byte) && !is_marker(&entry.stored);
+                let text = entry.kind == EntryKind::Normal && !is_marker(&entry.stored);
+                let plain = text || entry.kind == EntryKind::Byte;
                 // The ids of a renumbered model are those of another list.
                 let other = is_configured && tokenizer.kind == "sentencepiece" && subject.is_renumbered();
                 if plain && !named_by_text(id) && !other {
-                    find(&IS_TEXT, format!("{stated} is {}, which is text", vocabulary.named(id)));
+                    find(&IS_TEXT, format!("{} is {}, which is text", base(stated), vocabulary.named(id)));
                 }
             }
             Some(_) => {}
@@ -148,12 +151,8 @@ fn texts(subject: &Subject, vocabulary: &Vocabulary, findings: &mut Vec<Finding>
         }
         if id_of(subject, Some(vocabulary), text).is_none() {
             told.push((saying.role, text));
-            let message = format!(
-                "{} is {}, which {} does not have",
-                saying.stated,
-                shown(text.as_bytes()),
-                vocabulary.tokenizer.source
-            );
+            let message =
+                format!("{} is {}, which {} does not have", saying.stated, shown(text.as_bytes()), vocabulary.file());
             findings.push(Finding::new(&UNKNOWN_TEXT, message).file(file(&saying.stated)));
         }
     }
@@ -200,6 +199,16 @@ fn agreement(subject: &Subject, vocabulary: Option<&Vocabulary>, findings: &mut 
         if let Some((id, stated)) = by_text.or(own) {
             against_configuration(subject, role, id, stated, &named, findings);
         }
+        let gguf = vocabulary.filter(|vocabulary| vocabulary.tokenizer.kind == "gguf");
+        let within = gguf.and_then(|gguf| gguf.tokenizer.role(role).find(|stated| stated.by_id && stated.id.is_some()));
+        if let (Some((id, stated)), Some(within)) = (by_text, within)
+            && within.id != Some(id)
+        {
+            let rule = if role == "eos" { &EOS_DIFFERS } else { &IDS_DIFFER };
+            let other = named(within.id.unwrap_or_default());
+            let message = format!("{} is {}, {} is {other}", base(stated), named(id), base(&within.stated));
+            findings.push(Finding::new(rule, message).file(file(&within.stated)));
+        }
         between_texts(subject, vocabulary, role, findings);
     }
 }
@@ -229,7 +238,7 @@ fn against_configuration(
     }
     let others = followed.iter().map(|(other, _)| named(*other)).collect::<Vec<_>>().join(", ");
     let rule = if role == "eos" { &EOS_DIFFERS } else { &IDS_DIFFER };
-    let message = format!("{stated} is {}, {by} is {others}", named(id));
+    let message = format!("{} is {}, {by} is {others}", base(stated), named(id));
     findings.push(Finding::new(rule, message).file(file(by)));
 }
 

@@ -24,6 +24,16 @@ use vocabulary::{CONTROL, LSTRIP, RSTRIP, UNKNOWN, Vocabulary};
 
 pub(super) use pre::too_long;
 
+/// Whether text can be cut into words as llama.cpp cuts it for this name.
+pub(crate) fn knows_pre_tokenizer(name: &str) -> bool {
+    pre::Row::of(name).is_ok()
+}
+
+/// Whether llama.cpp puts the begin before a text for this name, where the file does not say.
+pub(crate) fn pre_tokenizer_adds_bos(name: &str) -> bool {
+    pre::Row::of(name).is_ok_and(|row| row.bos)
+}
+
 /// A GGUF's tokenizer, ready to run.
 pub(super) struct LlamaCpp {
     vocabulary: Vocabulary,
