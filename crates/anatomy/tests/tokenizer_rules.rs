@@ -1,7 +1,7 @@
 //! Each rule about tokenizers fires on its fault and on nothing else; healthy tokenizers of every kind are silent.
 
 mod common;
-mod tokenizers;
+mod small_tokenizers;
 
 use anatomy::Severity;
 use anatomy::analysis::Analysis;
@@ -9,8 +9,8 @@ use anatomy::check::tokenizer::{Verdict, verify};
 use anatomy::model::Model;
 use serde_json::{Value as Json, json};
 
-use tokenizers::gguf::{self, Vocab};
-use tokenizers::{CHATML, Folder};
+use small_tokenizers::gguf::{self, Vocab};
+use small_tokenizers::{CHATML, Folder};
 
 /// What comes of verifying a folder.
 fn verdict(folder: &Folder) -> Verdict {
@@ -47,16 +47,16 @@ fn notes(what: &str, folder: &Folder, rule: &str) {
 }
 
 fn healthy() -> Vec<(&'static str, Folder)> {
-    let ranks = tokenizers::ranks();
+    let ranks = small_tokenizers::ranks();
     vec![
-        ("byte-level tokenizer.json", tokenizers::byte_level()),
-        ("vocab.json and merges.txt", tokenizers::byte_level_slow()),
-        ("both", tokenizers::byte_level_both()),
-        ("SentencePiece of Llama", tokenizers::llama()),
-        ("SentencePiece of T5", tokenizers::t5()),
-        ("WordPiece", tokenizers::bert()),
-        ("tiktoken", tokenizers::tiktoken(&ranks)),
-        ("tekken", tokenizers::tekken(&ranks)),
+        ("byte-level tokenizer.json", small_tokenizers::byte_level()),
+        ("vocab.json and merges.txt", small_tokenizers::byte_level_slow()),
+        ("both", small_tokenizers::byte_level_both()),
+        ("SentencePiece of Llama", small_tokenizers::llama()),
+        ("SentencePiece of T5", small_tokenizers::t5()),
+        ("WordPiece", small_tokenizers::bert()),
+        ("tiktoken", small_tokenizers::tiktoken(&ranks)),
+        ("tekken", small_tokenizers::tekken(&ranks)),
         ("GGUF gpt2", gguf::gpt2().folder()),
         ("GGUF llama", gguf::llama().folder()),
         ("GGUF bert", gguf::bert().folder()),
@@ -79,19 +79,19 @@ fn healthy_tokenizers_are_silent_and_match() {
 
 #[test]
 fn rows_too_few_are_an_error_and_padding_is_none() {
-    let one_short = tokenizers::byte_level().with("model.safetensors", tokenizers::weights(270, 270));
+    let one_short = small_tokenizers::byte_level().with("model.safetensors", small_tokenizers::weights(270, 270));
     fires("a row too few", &one_short, &["embedding-rows-too-few"]);
     assert_eq!(verdict(&one_short).matches, Some(false));
-    let padded = tokenizers::byte_level().with("model.safetensors", tokenizers::weights(384, 384));
+    let padded = small_tokenizers::byte_level().with("model.safetensors", small_tokenizers::weights(384, 384));
     notes("padding", &padded, "embedding-rows-spare");
-    let other = tokenizers::byte_level().with("model.safetensors", tokenizers::weights(32000, 32000));
+    let other = small_tokenizers::byte_level().with("model.safetensors", small_tokenizers::weights(32000, 32000));
     fires("another model's weights", &other, &["tokenizer-much-smaller"]);
     assert_eq!(verdict(&other).matches, Some(false));
-    let head = tokenizers::byte_level().with("model.safetensors", tokenizers::weights(272, 260));
+    let head = small_tokenizers::byte_level().with("model.safetensors", small_tokenizers::weights(272, 260));
     fires("a short head", &head, &["head-rows-too-few"]);
-    let llama = tokenizers::llama().with("model.safetensors", tokenizers::weights(274, 274));
+    let llama = small_tokenizers::llama().with("model.safetensors", small_tokenizers::weights(274, 274));
     fires("SentencePiece, a row too few", &llama, &["embedding-rows-too-few"]);
-    let tekken = tokenizers::tekken(&tokenizers::ranks()).with("model.safetensors", tokenizers::weights(274, 274));
+    let tekken = small_tokenizers::tekken(&small_tokenizers::ranks()).with("model.safetensors", small_tokenizers::weights(274, 274));
     fires("tekken, a row too few", &tekken, &["embedding-rows-too-few"]);
     let vocab = Vocab { rows: 270, ..gguf::gpt2() };
     fires("a GGUF, a row too few", &vocab.folder(), &["gguf-rows-differ"]);
@@ -101,7 +101,7 @@ fn rows_too_few_are_an_error_and_padding_is_none() {
 
 #[test]
 fn images_need_no_row() {
-    let folder = tokenizers::byte_level().with("model.safetensors", tokenizers::weights(271, 271));
+    let folder = small_tokenizers::byte_level().with("model.safetensors", small_tokenizers::weights(271, 271));
     let folder = folder.edit("tokenizer.json", |json| {
         let tokens = json["added_tokens"].as_array_mut().unwrap();
         let mut image = tokens[0].clone();
@@ -114,7 +114,7 @@ fn images_need_no_row() {
 
 #[test]
 fn ids_of_special_tokens_agree() {
-    let base = tokenizers::byte_level;
+    let base = small_tokenizers::byte_level;
     let config = |key: &'static str, id: Json| base().edit("config.json", move |json| json[key] = id);
     let generation = |key: &'static str, id: Json| base().edit("generation_config.json", move |json| json[key] = id);
     fires("EOS of generation", &generation("eos_token_id", json!([268])), &["eos-differs"]);
@@ -136,7 +136,7 @@ fn ids_of_special_tokens_agree() {
     fires("PAD that is no token", &text("pad_token", "[PAD]"), &["special-token-unknown"]);
     let map = base().edit("special_tokens_map.json", |json| json["pad_token"] = json!("<|im_start|>"));
     notes("PAD of the map", &map, "special-ids-differ");
-    let tiny = tokenizers::llama().edit("config.json", |json| json["eos_token_id"] = json!(7));
+    let tiny = small_tokenizers::llama().edit("config.json", |json| json["eos_token_id"] = json!(7));
     fires("a shifted EOS", &tiny.without("generation_config.json"), &["eos-differs", "special-id-is-text"]);
     let mut vocab = gguf::gpt2();
     vocab.ids = vec![("bos_token_id", 268), ("eos_token_id", 9999), ("padding_token_id", 268)];
@@ -157,7 +157,7 @@ fn vocab_of(json: &mut Json) -> &mut serde_json::Map<String, Json> {
 
 #[test]
 fn vocabularies_are_whole() {
-    let edit = |edit: fn(&mut Json)| tokenizers::byte_level().edit("tokenizer.json", edit);
+    let edit = |edit: fn(&mut Json)| small_tokenizers::byte_level().edit("tokenizer.json", edit);
     let twice = edit(|json| *vocab_of(json).get_mut("hello").unwrap() = json!(258));
     fires("an id twice", &twice, &["token-id-twice"]);
     let hole = edit(|json| *vocab_of(json).get_mut("Ġa").unwrap() = json!(271));
@@ -172,47 +172,47 @@ fn vocabularies_are_whole() {
         json["added_tokens"] = json!([]);
     });
     assert!(faults(&verdict(&empty)).contains(&"vocabulary-empty"));
-    let mut pieces = tokenizers::llama_pieces();
+    let mut pieces = small_tokenizers::llama_pieces();
     pieces[270].0 = "hello".to_string();
-    let folder = tokenizers::llama().with("tokenizer.model", tokenizers::sentencepiece(&pieces, 2, true));
+    let folder = small_tokenizers::llama().with("tokenizer.model", small_tokenizers::sentencepiece(&pieces, 2, true));
     fires("a piece twice", &folder, &["token-text-refused"]);
-    let mut pieces = tokenizers::llama_pieces();
+    let mut pieces = small_tokenizers::llama_pieces();
     pieces[13].0 = "zz".to_string();
-    let folder = tokenizers::llama().with("tokenizer.model", tokenizers::sentencepiece(&pieces, 2, true));
+    let folder = small_tokenizers::llama().with("tokenizer.model", small_tokenizers::sentencepiece(&pieces, 2, true));
     fires("a byte of SentencePiece lost", &folder, &["byte-tokens-missing"]);
-    let mut pieces = tokenizers::llama_pieces();
+    let mut pieces = small_tokenizers::llama_pieces();
     pieces[270].1 = f32::NAN;
-    let folder = tokenizers::llama().with("tokenizer.model", tokenizers::sentencepiece(&pieces, 2, true));
+    let folder = small_tokenizers::llama().with("tokenizer.model", small_tokenizers::sentencepiece(&pieces, 2, true));
     fires("a score that is no number", &folder, &["token-scores-broken"]);
-    let ranks: Vec<Vec<u8>> = tokenizers::ranks().into_iter().filter(|piece| piece != &[7]).collect();
-    fires("tekken, a byte lost", &tokenizers::tekken(&ranks), &["byte-tokens-missing"]);
+    let ranks: Vec<Vec<u8>> = small_tokenizers::ranks().into_iter().filter(|piece| piece != &[7]).collect();
+    fires("tekken, a byte lost", &small_tokenizers::tekken(&ranks), &["byte-tokens-missing"]);
     let mut vocab = gguf::gpt2();
     vocab.tokens[262] = "hello".to_string();
     fires("a token of a GGUF twice", &vocab.folder(), &["merge-token-missing", "token-text-refused"]);
     let mut vocab = gguf::t5();
     vocab.scores = Some(vec![0.0; vocab.tokens.len()]);
     fires("all scores the same", &vocab.folder(), &["token-scores-broken"]);
-    let mut words = tokenizers::WORDS;
+    let mut words = small_tokenizers::WORDS;
     words[6] = "a";
-    let folder = tokenizers::bert().without("tokenizer.json").with("vocab.txt", words.join("\n"));
+    let folder = small_tokenizers::bert().without("tokenizer.json").with("vocab.txt", words.join("\n"));
     fires("a word twice", &folder, &["token-text-twice"]);
 }
 
 #[test]
 fn merges_lead_to_every_token() {
     let merges = |edit: fn(&mut Vec<Json>)| {
-        tokenizers::byte_level().edit("tokenizer.json", move |json| edit(json["model"]["merges"].as_array_mut().unwrap()))
+        small_tokenizers::byte_level().edit("tokenizer.json", move |json| edit(json["model"]["merges"].as_array_mut().unwrap()))
     };
     fires("a merge lost", &merges(|list| drop(list.pop())), &["token-never-merged"]);
     fires("the list cut off", &merges(|list| list.truncate(4)), &["token-never-merged"]);
     fires("all lost", &merges(Vec::clear), &["merges-missing"]);
     fires("a merge of nothing", &merges(|list| list.push(json!("h zzz"))), &["merge-token-missing"]);
-    let token = tokenizers::byte_level().edit("tokenizer.json", |json| {
+    let token = small_tokenizers::byte_level().edit("tokenizer.json", |json| {
         let id = vocab_of(json).remove("hell").unwrap();
         vocab_of(json).insert("zzzz".to_string(), id);
     });
     fires("a token of a merge lost", &token, &["merge-token-missing", "token-never-merged"]);
-    let slow = tokenizers::byte_level_slow();
+    let slow = small_tokenizers::byte_level_slow();
     let text = String::from_utf8(slow.0["merges.txt"].clone()).unwrap();
     fires("merges.txt cut off", &slow.with("merges.txt", text.replace("Ġ a\n", "")), &["token-never-merged"]);
     let mut vocab = gguf::gpt2();
@@ -227,7 +227,7 @@ fn merges_lead_to_every_token() {
 
 #[test]
 fn lists_of_added_tokens_agree() {
-    let base = tokenizers::byte_level;
+    let base = small_tokenizers::byte_level;
     let moved = base().edit("tokenizer.json", |json| {
         vocab_of(json).remove("Ġa");
         json["model"]["merges"].as_array_mut().unwrap().pop();
@@ -247,7 +247,7 @@ fn lists_of_added_tokens_agree() {
 
 #[test]
 fn two_tokenizers_of_a_folder_are_one() {
-    let both = tokenizers::byte_level_both;
+    let both = small_tokenizers::byte_level_both;
     let swapped = both().edit("vocab.json", |json| {
         json["hello"] = json!(263);
         json["Ġworl"] = json!(259);
@@ -265,9 +265,9 @@ fn two_tokenizers_of_a_folder_are_one() {
     let text = String::from_utf8(both().0["merges.txt"].clone()).unwrap();
     let merges = text.replace("h e\nl l\n", "l l\nh e\n");
     fires("merges in another order", &both().with("merges.txt", merges), &["merges-differ"]);
-    let words = tokenizers::WORDS.join("\n").replace("run\nthe", "the\nrun");
-    fires("words swapped", &tokenizers::bert().with("vocab.txt", words), &["tokenizer-files-differ"]);
-    let other = tokenizers::llama().with("tokenizer.json", tokenizers::bert().0["tokenizer.json"].clone());
+    let words = small_tokenizers::WORDS.join("\n").replace("run\nthe", "the\nrun");
+    fires("words swapped", &small_tokenizers::bert().with("vocab.txt", words), &["tokenizer-files-differ"]);
+    let other = small_tokenizers::llama().with("tokenizer.json", small_tokenizers::bert().0["tokenizer.json"].clone());
     let faults = faults(&verdict(&other));
     assert!(faults.contains(&"tokenizer-files-unrelated"), "{faults:?}");
 }
@@ -312,26 +312,26 @@ fn conversions_to_gguf_lose_nothing() {
 #[test]
 fn classes_and_origins_belong_together() {
     let class = |name: &'static str| {
-        tokenizers::byte_level().edit("tokenizer_config.json", move |json| json["tokenizer_class"] = json!(name))
+        small_tokenizers::byte_level().edit("tokenizer_config.json", move |json| json["tokenizer_class"] = json!(name))
     };
     fires("BERT's class", &class("BertTokenizer"), &["tokenizer-class-wrong"]);
     fires("T5's class", &class("T5TokenizerFast"), &["tokenizer-class-wrong"]);
     fires("a class that fits", &class("GPT2TokenizerFast"), &[]);
-    let family = tokenizers::byte_level().edit("config.json", |json| json["model_type"] = json!("gemma2"));
+    let family = small_tokenizers::byte_level().edit("config.json", |json| json["model_type"] = json!("gemma2"));
     fires("Gemma's weights", &family, &["tokenizer-of-another-family"]);
     let origin =
-        tokenizers::byte_level().edit("config.json", |json| json["_name_or_path"] = json!("mistralai/Mistral-7B-v0.1"));
+        small_tokenizers::byte_level().edit("config.json", |json| json["_name_or_path"] = json!("mistralai/Mistral-7B-v0.1"));
     fires("another origin", &origin, &["origins-differ"]);
-    let same = tokenizers::byte_level().edit("config.json", |json| json["_name_or_path"] = json!("/models/qwen2.5-ft"));
+    let same = small_tokenizers::byte_level().edit("config.json", |json| json["_name_or_path"] = json!("/models/qwen2.5-ft"));
     fires("the same origin", &same, &[]);
-    let long = tokenizers::bert().edit("tokenizer_config.json", |json| json["model_max_length"] = json!(512));
+    let long = small_tokenizers::bert().edit("tokenizer_config.json", |json| json["model_max_length"] = json!(512));
     fires("longer than the table of positions", &long, &["model-max-length-too-long"]);
 }
 
 #[test]
 fn chat_templates_belong_to_the_vocabulary() {
     let template = |text: String| {
-        tokenizers::byte_level().edit("tokenizer_config.json", move |json| json["chat_template"] = json!(text))
+        small_tokenizers::byte_level().edit("tokenizer_config.json", move |json| json["chat_template"] = json!(text))
     };
     let llama = CHATML.replace("<|im_start|>", "<|start_header_id|>").replace("<|im_end|>", "<|eot_id|>");
     fires("Llama 3's marks", &template(llama), &["chat-marker-unknown"]);
@@ -341,14 +341,14 @@ fn chat_templates_belong_to_the_vocabulary() {
     fires("marks that are text", &template(zephyr), &[]);
     fires("half a template", &template("{% for m in messages %}".to_string()), &["chat-template-broken"]);
     fires("what is not there", &template("{{ messages[0].nothing.more }}".to_string()), &["chat-template-fails"]);
-    let end = tokenizers::byte_level()
+    let end = small_tokenizers::byte_level()
         .edit("generation_config.json", |json| json["eos_token_id"] = json!(268))
         .edit("tokenizer_config.json", |json| json["eos_token"] = json!("<|endoftext|>"))
         .edit("special_tokens_map.json", |json| json["eos_token"] = json!("<|endoftext|>"));
     fires("turns that do not end", &end, &["chat-end-not-eos"]);
-    let file = tokenizers::byte_level().with("chat_template.jinja", CHATML.replace("<|im_end|>", "<|im_end|> "));
+    let file = small_tokenizers::byte_level().with("chat_template.jinja", CHATML.replace("<|im_end|>", "<|im_end|> "));
     notes("two templates", &file, "chat-templates-differ");
-    let twice = tokenizers::llama().with("chat_template.jinja", "{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}");
+    let twice = small_tokenizers::llama().with("chat_template.jinja", "{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}");
     notes("the begin twice", &twice, "bos-twice");
     let mut vocab = gguf::gpt2();
     vocab.tokens[270] = "<|turn_end|>".to_string();

@@ -136,7 +136,8 @@ mod tests {
         let source = Source::memory("test", file(program, "model.gguf", &model));
         let (identity, container) = crate::probe::open(&source).unwrap();
         assert_eq!(identity.format.id, "llamafile");
-        assert!(container.findings.is_empty(), "{:?}", container.findings);
+        let rules: Vec<&str> = container.findings.iter().map(|finding| finding.rule.name).collect();
+        assert_eq!(rules, ["gguf-architecture-missing"]);
         let tensor = container.tensors.first().unwrap();
         let start = program.len() as u64 + 30 + 10 + 64;
         assert_eq!((tensor.name.as_str(), tensor.span.unwrap().start), ("a", start));

@@ -21,8 +21,10 @@ pub fn format(id: &str) -> &'static Format {
 
 /// Reads `bytes` as the format with this id, which must yield a container that keeps the library's promises.
 pub fn open(id: &str, bytes: &[u8]) -> Container {
-    let container = (format(id).open)(&Source::memory("test", bytes.to_vec())).expect("a container");
+    let mut container = (format(id).open)(&Source::memory("test", bytes.to_vec())).expect("a container");
     invariants::promises(&container, bytes.len() as u64);
+    // The small files of tests hold what a test is about, and no architecture.
+    container.findings.retain(|finding| finding.rule.name != "gguf-architecture-missing");
     container
 }
 
