@@ -163,8 +163,8 @@ fn vocabularies_are_whole() {
     let hole = edit(|json| *vocab_of(json).get_mut("Ġa").unwrap() = json!(271));
     notes("a hole", &hole, "vocabulary-holes");
     let byte = edit(|json| {
-        vocab_of(json).remove("Ā");
-        vocab_of(json).insert("zzz".to_string(), json!(0));
+        let id = vocab_of(json).remove("ã").unwrap();
+        vocab_of(json).insert("zzz".to_string(), id);
     });
     fires("a byte lost", &byte, &["byte-tokens-missing", "token-never-merged"]);
     let empty = edit(|json| {
