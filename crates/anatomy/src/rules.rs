@@ -47,5 +47,6 @@ pub static ALL: &[&[&Rule]] = &[
     crate::scan::tensorflow::RULES,
     crate::scan::expression::RULES,
     crate::scan::secret::RULES,
+    crate::scan::template::RULES,
     crate::scan::posing::RULES,
 ];

@@ -209,6 +209,7 @@ cases! {
     config_attention_by_name: "config.json", text(r#"{"_attn_implementation": "flash_attention_2"}"#) => Clean, "";
     config_trusts: "generation_config.json", text(r#"{"trust_remote_code": true}"#) => Suspicious, "config-trusts-remote-code";
     config_custom_pipelines: "config.json", text(r#"{"custom_pipelines": {"x": {"impl": "pipe.P", "pt": ["A"]}}}"#) => Suspicious, "config-local-code";
+    config_behind_much_filling: "config.json", text(&format!("{{\"x\": \"{}\", \"auto_map\": {{\"AutoModel\": \"who/what--m.M\"}}}}", "x".repeat(40 << 20))) => Malicious, "config-remote-code";
     config_target: "config.json", text(r#"{"model": {"_target_": "builtins.eval", "_args_": ["1+1"]}}"#) => Malicious, "config-target-dangerous";
     config_target_by_another_way: "config.json", text(r#"{"_target_": "torch.utils.collect_env.run"}"#) => Malicious, "config-target-dangerous";
     config_target_of_nemo: "config.json", text(r#"{"_target_": "nemo.collections.asr.models.EncDecCTCModel"}"#) => Clean, "";
@@ -251,6 +252,11 @@ cases! {
     python_under_another_name: "modeling.py", text("from subprocess import run as go\ngo(['true'])\n") => Suspicious, "python-dangerous-call";
     python_put_together: "modeling.py", text("import os\ngetattr(os, 'sys' + 'tem')('true')\n") => Suspicious, "python-dangerous-call";
     python_that_builds_code: "modeling.py", text("import base64\nexec(base64.b64decode('cGFzcw=='))\n") => Suspicious, "python-dangerous-call";
+    python_that_only_names_it: "modeling.py", text("import os\nrun = {'x': os.system}\nrun['x']('true')\n") => Suspicious, "python-dangerous-call";
+    python_in_wide_letters: "modeling.py", text("import os\nos.\u{ff53}ystem('true')\n") => Suspicious, "python-dangerous-call";
+    python_in_another_encoding: "modeling.py", text("# coding: rot13\nvzcbeg bf\n") => Suspicious, "python-dangerous-call";
+    python_that_looks_after_files: "modeling.py", text("import os\nimport shutil\nos.makedirs(os.path.join('a', os.sep))\nshutil.copy('a', 'b')\n") => Clean, "";
+    python_compiled_in_an_archive: "a.pt", zip_with(Member::new("p/__pycache__/m.pyc", b"\xcb\x0d\x0d\x0a\0\0\0\0\0\0\0\0\0\0\0\0")) => Suspicious, "scan-program-in-archive";
     python_in_a_package_of_torch: "a.pt", Zip::new().add(Member::new("p/.data/extern_modules", b"os\n")).add(Member::new("p/m/__init__.py", PYTHON)).build() => Malicious, "python-dangerous-call-in-archive";
     python_handler_of_torchserve: "a.mar", Zip::new().add(Member::new("MAR-INF/MANIFEST.json", b"{}")).add(Member::new("handler.py", PYTHON)).build() => Malicious, "python-dangerous-call-in-archive";
 }
@@ -306,6 +312,25 @@ cases! {
     tensorflow_prints: "saved_model.pb", saved_model(&node("PrintV2", b"stderr")) => Clean, "";
     tensorflow_opens_files: "saved_model.pb", saved_model(&node("TFRecordDataset", &[])) => Suspicious, "tensorflow-file-operator";
     tensorflow_checkpoints_are_usual: "saved_model.pb", saved_model(&[node("SaveV2", &[]), node("RestoreV2", &[]), node("MergeV2Checkpoints", &[])].concat()) => Clean, "";
+}
+
+fn template(template: &str) -> Vec<u8> {
+    json!({ "chat_template": template, "bos_token": "<s>" }).to_string().into_bytes()
+}
+
+const CHAT: &str = "{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] }}{% endfor %}";
+
+// Templates.
+cases! {
+    template_plain: "tokenizer_config.json", template(CHAT) => Clean, "";
+    /// CVE-2024-34359.
+    template_reaches_internals: "tokenizer_config.json", template(&format!("{CHAT}{{{{ cycler.__init__.__globals__ }}}}")) => Malicious, "template-reaches-internals";
+    template_of_many: "tokenizer_config.json", json!({ "chat_template": [{ "name": "default", "template": CHAT }, { "name": "tool_use", "template": "{{ ''|attr('__cla' ~ 'ss__') }}" }] }).to_string().into_bytes() => Malicious, "template-reaches-internals";
+    template_in_a_file: "chat_template.jinja", text("{{ ().__class__.__base__ }}") => Malicious, "template-reaches-internals";
+    template_in_a_gguf: "a.gguf", gguf(&[("tokenizer.chat_template.tool_use", "{{ lipsum['__glo' + 'bals__'] }}")]) => Malicious, "template-reaches-internals";
+    template_that_no_parser_takes: "chat_template.jinja", text("{% strange %}{{ ().__class__ }}") => Malicious, "template-reaches-internals";
+    template_without_end: "tokenizer_config.json", template("{% for a in range(99999999) %}{% for b in range(99999999) %}x{% endfor %}{% endfor %}") => Suspicious, "template-endless";
+    template_with_hidden_text: "tokenizer_config.json", template(&format!("{CHAT}\u{e0069}\u{e0067}\u{e006e}")) => Suspicious, "template-hidden-text";
 }
 
 // ONNX.

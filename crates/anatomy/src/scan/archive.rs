@@ -70,7 +70,7 @@ fn look_zip(scanner: &mut Scanner, piece: &Piece, opened: &Opened) -> Result<()>
     let mut seen = 0u64;
     let mut known = HashSet::new();
     for member in archive.members.iter().chain(archive.others.iter().flat_map(|other| &other.members)) {
-        if member.data.len == 0 || is_weights(opened, member.data) {
+        if member.data.len == 0 || member.local.is_none() && is_weights(opened, member.data) {
             continue;
         }
         if member.link {

@@ -81,8 +81,8 @@ pub(super) static MALICIOUS: &[&Rule] = &[&REMOTE_CODE, &KERNEL, &TARGET_DANGERO
 /// Rules whose findings nobody vouches for.
 pub(super) static SUSPICIOUS: &[&Rule] = &[&LOCAL_CODE, &TRUST, &TARGET];
 
-/// Bytes of a configuration that are read. Tokenizers and vocabularies are longer, and name no code.
-const MAX: u64 = 32 << 20;
+/// Bytes of a configuration that are read; the longest tokenizers have a tenth.
+const MAX: u64 = 256 << 20;
 
 /// Looks at a piece that is JSON or YAML.
 pub(super) fn look(scanner: &mut Scanner, piece: &Piece, opened: &Opened) -> Result<()> {
@@ -91,7 +91,11 @@ pub(super) fn look(scanner: &mut Scanner, piece: &Piece, opened: &Opened) -> Res
     if !json && !yaml || piece.hidden {
         return Ok(());
     }
-    let bytes = piece.source.read_up_to(0, MAX)?;
+    // Other JSON of that size is data, and nothing that a loader reads whole.
+    let bytes = match opened.format.id {
+        "json" | "notebook" => piece.source.read_up_to(0, MAX)?,
+        _ => scanner.read(piece, MAX)?,
+    };
     let Some(text) = decode(&bytes).map(|text| text.text.into_owned()) else { return Ok(()) };
     let mut findings = Vec::new();
     let policy = scanner.options.policy;

@@ -35,7 +35,7 @@ pub(super) fn look(scanner: &mut Scanner, piece: &Piece, opened: &Opened) -> Res
     if !matches!(opened.format.id, "tokenizer-json" | "tekken") {
         return Ok(());
     }
-    let bytes = piece.source.read_up_to(0, MAX)?;
+    let bytes = scanner.read(piece, MAX)?;
     let Some(json) = decode(&bytes).and_then(|text| parse(&text.text)) else { return Ok(()) };
     let mut found = Vec::new();
     for (key, part) in parts(&json) {

@@ -54,8 +54,11 @@ pub(super) static MALICIOUS: &[&Rule] = &[&LAMBDA, &MODULE];
 /// Rules whose findings nobody vouches for.
 pub(super) static SUSPICIOUS: &[&Rule] = &[&CUSTOM, &FILE];
 
-/// Bytes of a configuration, and of an HDF5 file that is searched for one: attributes stand near the begin.
-const MAX: u64 = 64 << 20;
+/// Bytes of a configuration.
+const MAX: u64 = 256 << 20;
+/// Bytes of another file that are searched at once, and by how much more, so that what begins in one is seen whole.
+const WINDOW: u64 = 16 << 20;
+const OVERLAP: u64 = 4 << 20;
 /// Configurations in one file.
 const MAX_FOUND: usize = 64;
 
@@ -114,9 +117,13 @@ pub(super) fn look(scanner: &mut Scanner, piece: &Piece, opened: &Opened) -> Res
             }
         }
         "hdf5" | "tf-savedmodel" | "unknown" if opened.format.id != "unknown" || is_keras_name(piece.name()) => {
-            let bytes = piece.source.read_up_to(0, MAX)?;
-            for json in embedded(&bytes) {
-                check(&json, policy, &mut findings);
+            // Attributes can stand anywhere, so all of it is searched, window by window.
+            let mut at = 0;
+            while at < piece.source.len() {
+                for json in embedded(&piece.source.read_up_to(at, WINDOW + OVERLAP)?) {
+                    check(&json, policy, &mut findings);
+                }
+                at += WINDOW;
             }
         }
         _ => {}

@@ -15,7 +15,7 @@ static POSING: Rule = Rule {
 static WITHIN: Rule = Rule {
     name: "scan-program-in-archive",
     severity: Severity::Warning,
-    why: "An archive holds an executable or a native library. Weights need none; formats that bring their own code run \
+    why: "An archive holds an executable, a native library or compiled Python. Weights need none; formats that bring their own code run \
           it when they are loaded.",
     help: "find out what it is for before you load the archive",
 };
@@ -33,7 +33,7 @@ pub(super) fn look(scanner: &mut Scanner, piece: &Piece, opened: &Opened) -> Res
     let first = piece.source.read_up_to(0, 64)?;
     let native = match opened.format.id {
         "elf" | "pe" => true,
-        "unknown" | "text" => is_macho(&first) || first.starts_with(b"#!/"),
+        "unknown" | "text" => is_macho(&first) || is_bytecode(&first) || first.starts_with(b"#!/"),
         _ => false,
     };
     let source = matches!(opened.format.id, "python" | "notebook");
@@ -48,6 +48,11 @@ pub(super) fn look(scanner: &mut Scanner, piece: &Piece, opened: &Opened) -> Res
         _ => {}
     }
     Ok(())
+}
+
+/// Compiled Python (`.pyc`), which imports run without its source.
+fn is_bytecode(first: &[u8]) -> bool {
+    matches!(first, [_, 0x0c | 0x0d, 0x0d, 0x0a, 0..=3, 0, 0, 0, ..])
 }
 
 fn is_macho(first: &[u8]) -> bool {

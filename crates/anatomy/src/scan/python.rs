@@ -3,6 +3,7 @@
 //! Source beside weights runs with `trust_remote_code`; within an archive that carries its own code (torch.package,
 //! TorchServe) it runs when the archive is loaded. Texts and comments are no calls.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use super::code::{Danger, danger, shorten};
@@ -78,27 +79,6 @@ const USUAL: &[&str] = &[
     "shutil.copyfile",
     "shutil.copytree",
     "shutil.move",
-    "os.path",
-    "os.makedirs",
-    "os.mkdir",
-    "os.listdir",
-    "os.getcwd",
-    "os.getenv",
-    "os.environ",
-    "os.cpu_count",
-    "os.walk",
-    "os.scandir",
-    "os.stat",
-    "os.getpid",
-    "os.remove",
-    "os.rename",
-    "os.replace",
-    "os.unlink",
-    "os.rmdir",
-    "os.chdir",
-    "os.fspath",
-    "os.urandom",
-    "os.sched_getaffinity",
     "glob",
     "sys",
     "site",
@@ -187,7 +167,7 @@ pub(super) fn look(scanner: &mut Scanner, piece: &Piece, opened: &Opened) -> Res
     {
         return Ok(());
     }
-    let bytes = piece.source.read_up_to(0, MAX)?;
+    let bytes = scanner.read(piece, MAX)?;
     let text =
         decode(&bytes).map_or_else(|| String::from_utf8_lossy(&bytes).into_owned(), |text| text.text.into_owned());
     scanner.report(piece, Finding::new(&SOURCE, "a program in Python"));
@@ -197,6 +177,10 @@ pub(super) fn look(scanner: &mut Scanner, piece: &Piece, opened: &Opened) -> Res
         return Ok(());
     }
     let rule = if piece.member.is_some() { &IN_ARCHIVE } else { &DANGEROUS };
+    if let Some(encoding) = encoding(&text) {
+        let message = format!("its text is encoded as {encoding:?}, which hides the program");
+        scanner.report(piece, Finding::new(rule, message).at(0));
+    }
     for call in dangerous(&text, scanner) {
         let message = format!("it calls {:?}", shorten(&call.name));
         scanner.report(piece, Finding::new(rule, message).at(call.at));
@@ -204,8 +188,43 @@ pub(super) fn look(scanner: &mut Scanner, piece: &Piece, opened: &Opened) -> Res
     Ok(())
 }
 
+/// Functions of `os` that run programs; the rest of it reads names, sizes and settings.
+const PROGRAMS: &[&str] = &["system", "popen", "exec", "spawn", "posix_spawn", "fork", "startfile", "__"];
+
+/// Encodings of a source that turn other text into the program.
+const ENCODINGS: &[&str] = &[
+    "rot13",
+    "rot_13",
+    "utf7",
+    "utf_7",
+    "hex",
+    "base64",
+    "uu",
+    "zlib",
+    "bz2",
+    "unicode_escape",
+    "raw_unicode_escape",
+    "punycode",
+    "idna",
+];
+
+/// An encoding that a source states in its first two lines, where nobody can read the program in it.
+fn encoding(text: &str) -> Option<&str> {
+    let line = text.lines().take(2).find(|line| line.trim_start().starts_with('#') && line.contains("coding"))?;
+    let (_, rest) = line.split_once("coding:").or_else(|| line.split_once("coding="))?;
+    let name = rest.trim_start().split(|sign: char| !sign.is_alphanumeric() && !"-_.".contains(sign)).next()?;
+    let plain = name.to_ascii_lowercase().replace('-', "_");
+    ENCODINGS
+        .iter()
+        .any(|known| plain == *known || plain == known.replace('_', "") || plain.trim_end_matches("_codec") == *known)
+        .then_some(name)
+}
+
 fn dangerous(text: &str, scanner: &Scanner) -> Vec<Call> {
     let usual = |name: &str| {
+        if let Some(own) = name.strip_prefix("os.") {
+            return !PROGRAMS.iter().any(|program| own.starts_with(program));
+        }
         USUAL.iter().any(|usual| name.strip_prefix(usual).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
     };
     let mut found = calls(text);
@@ -232,11 +251,15 @@ pub(super) fn calls(text: &str) -> Vec<Call> {
         at += 1;
         match token.text {
             "import" => at = import(&tokens, at, &mut known),
-            "from" => at = import_from(&tokens, at, &mut known),
+            "from" => {
+                let start = token.at;
+                at = import_from(&tokens, at, &mut known, &mut |name| calls.push(Call { name, at: start }));
+            }
             // A method's or function's own definition is no call.
             "def" | "class" => at += 1,
             word if is_name(word) => {
                 let start = token.at;
+                let word = &*plain(word);
                 let mut name = known.get(word).cloned().unwrap_or_else(|| word.to_string());
                 let bound = known.contains_key(word);
                 // An attribute of something else: `model.eval(`.
@@ -249,7 +272,7 @@ pub(super) fn calls(text: &str) -> Vec<Call> {
                         break;
                     }
                     name.push('.');
-                    name.push_str(next);
+                    name.push_str(&plain(next));
                     dotted = true;
                     at += 2;
                 }
@@ -259,7 +282,10 @@ pub(super) fn calls(text: &str) -> Vec<Call> {
                 if assigned && (bound || !dotted) && !attribute {
                     rebind(&tokens, start, &name, bound, &mut known);
                 }
-                if call && !attribute && (bound || !dotted) {
+                // A function that an import made known counts where it is named, since it may be called elsewhere; one
+                // of Python's own only where it is called or handed on.
+                let handed = !dotted && matches!(word, "exec" | "__import__") && assigned;
+                if (call || bound && dotted || handed) && !attribute && (bound || !dotted) {
                     // `getattr(os, …)` is whatever the text says that is put together there.
                     let of = tokens.get(at + 1).and_then(|token| known.get(token.text)).filter(|_| name == "getattr");
                     let name = of
@@ -310,7 +336,12 @@ fn import(tokens: &[Token], mut at: usize, known: &mut HashMap<String, String>) 
     }
 }
 
-fn import_from(tokens: &[Token], at: usize, known: &mut HashMap<String, String>) -> usize {
+fn import_from(
+    tokens: &[Token],
+    at: usize,
+    known: &mut HashMap<String, String>,
+    each: &mut dyn FnMut(String),
+) -> usize {
     let (module, mut at) = dotted(tokens, at);
     if tokens.get(at).is_none_or(|token| token.text != "import") {
         return at;
@@ -331,7 +362,9 @@ fn import_from(tokens: &[Token], at: usize, known: &mut HashMap<String, String>)
             alias = tokens.get(at + 1).map_or(alias, |token| token.text);
             at += 2;
         }
-        known.insert(alias.to_string(), format!("{module}.{}", token.text));
+        let name = format!("{module}.{}", plain(token.text));
+        each(name.clone());
+        known.insert(alias.to_string(), name);
     }
     at
 }
@@ -347,6 +380,27 @@ fn dotted(tokens: &[Token], mut at: usize) -> (String, usize) {
         at += 1;
     }
     (name, at)
+}
+
+/// A name with the wide and the mathematical letters that Python takes for plain ones.
+fn plain(word: &str) -> Cow<'_, str> {
+    if word.is_ascii() {
+        return Cow::Borrowed(word);
+    }
+    let letter = |sign: char| {
+        let code = u32::from(sign);
+        let ascii = match code {
+            0xff01..=0xff5e => code - 0xfee0,
+            // Alphabets of 26 capitals and 26 small letters, in bold, italic and so on.
+            0x1d400..=0x1d6a3 => match (code - 0x1d400) % 52 {
+                capital @ 0..26 => u32::from(b'A') + capital,
+                small => u32::from(b'a') + small - 26,
+            },
+            _ => code,
+        };
+        char::from_u32(ascii).unwrap_or(sign)
+    };
+    word.chars().map(letter).collect()
 }
 
 fn is_name(word: &str) -> bool {
@@ -428,10 +482,20 @@ mod tests {
     fn calls_are_known_by_what_imports_name() {
         assert_eq!(names("import os\nos.system('true')"), ["os.system"]);
         assert_eq!(names("import os as o, sys\no.popen('x')"), ["os.popen"]);
-        assert_eq!(names("from os import (path,\n system as go)\ngo('x')"), ["os.system"]);
-        assert_eq!(names("import subprocess\nf = subprocess.run\nf(['x'])"), ["subprocess.run"]);
+        let imported = "from os import (path,\n system as go)\ngo('x')";
+        assert_eq!(names(imported), ["os.path", "os.system", "os.system"]);
+        assert_eq!(names("import subprocess\nf = subprocess.run\nf(['x'])"), ["subprocess.run", "subprocess.run"]);
+        assert_eq!(names("import os\nf = [os.system]\nf[0]('x')"), ["os.system"]);
+        assert_eq!(names("import os\nos.\u{1d42c}\u{1d432}\u{1d42c}\u{1d42d}\u{1d41e}\u{1d426}('x')"), ["os.system"]);
         assert_eq!(names("run = eval\nrun('1')"), ["eval"]);
         assert_eq!(names("import \\\n os\nos . system ('x')"), ["os.system"]);
+    }
+
+    #[test]
+    fn encodings_that_hide_a_program_are_known() {
+        assert_eq!(encoding("#!/usr/bin/python\n# -*- coding: rot13 -*-\n"), Some("rot13"));
+        assert_eq!(encoding("# vim: set fileencoding=utf-7 :\n"), Some("utf-7"));
+        assert_eq!(encoding("# -*- coding: utf-8 -*-\n"), None);
     }
 
     #[test]

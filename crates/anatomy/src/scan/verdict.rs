@@ -2,7 +2,9 @@
 
 use serde::Serialize;
 
-use super::{archive, config, expression, hidden, judge, keras, packed, pickle, posing, python, tensorflow, walk};
+use super::{
+    archive, config, expression, hidden, judge, keras, packed, pickle, posing, python, template, tensorflow, walk,
+};
 use crate::container::onnx;
 use crate::finding::{Finding, Rule, Severity};
 
@@ -27,6 +29,7 @@ static MALICIOUS: &[&[&Rule]] = &[
     config::MALICIOUS,
     python::MALICIOUS,
     keras::MALICIOUS,
+    template::MALICIOUS,
     tensorflow::MALICIOUS,
     &[&onnx::EXTERNAL_PATH],
 ];
@@ -41,6 +44,7 @@ static SUSPICIOUS: &[&[&Rule]] = &[
     config::SUSPICIOUS,
     python::SUSPICIOUS,
     keras::SUSPICIOUS,
+    template::SUSPICIOUS,
     tensorflow::SUSPICIOUS,
     expression::SUSPICIOUS,
     walk::SUSPICIOUS,

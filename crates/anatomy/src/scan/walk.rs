@@ -6,7 +6,7 @@
 
 use super::{
     Options, Program, archive, config, expression, hidden, keras, name, packed, pickle, posing, python, secret,
-    tensorflow,
+    template, tensorflow,
 };
 use crate::container::pickle as pickled;
 use crate::container::{Container, Format};
@@ -51,6 +51,7 @@ static LOOKS: &[Look] = &[
     tensorflow::look,
     expression::look,
     secret::look,
+    template::look,
 ];
 
 /// How deep pieces may lie within each other.
@@ -189,6 +190,14 @@ impl<'a> Scanner<'a> {
         };
         finding.offset = finding.offset.map(|offset| offset.saturating_add(piece.base));
         self.findings.push(finding);
+    }
+
+    /// A piece's bytes, to `most`; says so where there are more.
+    pub(super) fn read(&mut self, piece: &Piece, most: u64) -> Result<Vec<u8>> {
+        if piece.source.len() > most {
+            self.limit(piece, format!("only the first {most} bytes are looked at"));
+        }
+        piece.source.read_up_to(0, most)
     }
 
     /// Bytes that may still be unpacked.
