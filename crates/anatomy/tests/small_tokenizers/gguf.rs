@@ -1,6 +1,6 @@
 //! Small healthy tokenizers within GGUF files, one for each kind that llama.cpp knows.
 
-use super::{MERGES, SPECIAL, Folder, letters, llama_pieces, t5_pieces};
+use super::{Folder, MERGES, SPECIAL, letters, llama_pieces, t5_pieces};
 use crate::common::Gguf;
 
 /// What a GGUF says of its tokenizer, to be written or changed first.
@@ -172,7 +172,8 @@ pub fn rwkv() -> Vocab {
 
 /// Gemma 4's: merges over SentencePiece's pieces.
 pub fn gemma4() -> Vocab {
-    let merges = ["h e", "l l", "he ll", "hell o", "▁ w", "o r", "▁w or", "▁wor ld", "l d"].map(str::to_string).to_vec();
+    let merges =
+        ["h e", "l l", "he ll", "hell o", "▁ w", "o r", "▁w or", "▁wor ld", "l d"].map(str::to_string).to_vec();
     let mut pieces = vec![
         ("<pad>".to_string(), 0.0, 3),
         ("<eos>".to_string(), 0.0, 3),
@@ -180,7 +181,8 @@ pub fn gemma4() -> Vocab {
         ("<unk>".to_string(), 0.0, 2),
     ];
     pieces.extend((0..=255).map(|byte| (format!("<0x{byte:02X}>"), 0.0, 6)));
-    let texts = ["he", "ll", "hell", "hello", "▁w", "or", "▁wor", "ld", "▁world", "▁", "e", "h", "l", "o", "r", "w", "d"];
+    let texts =
+        ["he", "ll", "hell", "hello", "▁w", "or", "▁wor", "ld", "▁world", "▁", "e", "h", "l", "o", "r", "w", "d"];
     pieces.extend((0u8..).zip(texts).map(|(at, text)| (text.to_string(), -f32::from(at), 1)));
     Vocab {
         merges: Some(merges),

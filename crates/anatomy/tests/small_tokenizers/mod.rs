@@ -195,8 +195,7 @@ pub fn sentencepiece(pieces: &[Piece], kind: u64, byte_fallback: bool) -> Vec<u8
 
 /// Pieces of Llama's kind: three marks, all bytes, pieces by score.
 pub fn llama_pieces() -> Vec<Piece> {
-    let mut pieces =
-        vec![("<unk>".to_string(), 0.0, 2), ("<s>".to_string(), 0.0, 3), ("</s>".to_string(), 0.0, 3)];
+    let mut pieces = vec![("<unk>".to_string(), 0.0, 2), ("<s>".to_string(), 0.0, 3), ("</s>".to_string(), 0.0, 3)];
     pieces.extend((0..=255).map(|byte| (format!("<0x{byte:02X}>"), 0.0, 6)));
     let texts = ["he", "ll", "hell", "hello", "▁w", "or", "▁wor", "▁world", "▁", "e", "h", "l", "o", "r", "w", "d"];
     pieces.extend((0u8..).zip(texts).map(|(at, text)| (text.to_string(), -f32::from(at), 1)));
@@ -207,7 +206,10 @@ pub fn llama_pieces() -> Vec<Piece> {
 pub fn llama() -> Folder {
     Folder::default()
         .with("model.safetensors", weights(275, 275))
-        .with_json("config.json", &json!({"model_type": "llama", "vocab_size": 275, "bos_token_id": 1, "eos_token_id": 2}))
+        .with_json(
+            "config.json",
+            &json!({"model_type": "llama", "vocab_size": 275, "bos_token_id": 1, "eos_token_id": 2}),
+        )
         .with_json("generation_config.json", &json!({"bos_token_id": 1, "eos_token_id": 2}))
         .with("tokenizer.model", sentencepiece(&llama_pieces(), 2, true))
         .with_json(
@@ -220,9 +222,9 @@ pub fn llama() -> Folder {
 
 /// Pieces of T5's kind.
 pub fn t5_pieces() -> Vec<Piece> {
-    let mut pieces =
-        vec![("<pad>".to_string(), 0.0, 3), ("</s>".to_string(), 0.0, 3), ("<unk>".to_string(), 0.0, 2)];
-    let texts = ["▁", "▁the", "s", "ing", "e", "t", "▁world", "hello", "a", "n", "i", "g", "h", "l", "o", "w", "r", "d"];
+    let mut pieces = vec![("<pad>".to_string(), 0.0, 3), ("</s>".to_string(), 0.0, 3), ("<unk>".to_string(), 0.0, 2)];
+    let texts =
+        ["▁", "▁the", "s", "ing", "e", "t", "▁world", "hello", "a", "n", "i", "g", "h", "l", "o", "w", "r", "d"];
     pieces.extend((0u8..).zip(texts).map(|(at, text)| (text.to_string(), -2.0 - f32::from(at) / 4.0, 1)));
     pieces
 }
@@ -245,7 +247,8 @@ pub fn t5() -> Folder {
 
 /// WordPiece's pieces, as BERT has them.
 pub const WORDS: [&str; 16] = [
-    "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "hello", "world", "##s", "##ing", "##a", "##b", "run", "the", ".",
+    "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "hello", "world", "##s", "##ing", "##a", "##b", "run",
+    "the", ".",
 ];
 
 /// WordPiece as `vocab.txt` and `tokenizer.json`.
@@ -301,7 +304,9 @@ pub fn base64(bytes: &[u8]) -> String {
 /// The ranks of a few words.
 pub fn ranks() -> Vec<Vec<u8>> {
     let mut ranks: Vec<Vec<u8>> = (0..=255).map(|byte| vec![byte]).collect();
-    ranks.extend(["he", "ll", "hell", "hello", " w", "or", " wor", " worl", " world"].map(|text| text.as_bytes().to_vec()));
+    ranks.extend(
+        ["he", "ll", "hell", "hello", " w", "or", " wor", " worl", " world"].map(|text| text.as_bytes().to_vec()),
+    );
     ranks
 }
 

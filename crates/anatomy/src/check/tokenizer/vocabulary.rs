@@ -196,10 +196,10 @@ impl<'a> Vocabulary<'a> {
             }
         }
         if let Some(first) = first {
-            let ids = count(holes, "id", "ids");
+            let ids = count(holes, "id has", "ids have");
             let which = if holes == 1 { "it is" } else { "the first is" };
             let highest = thousands(self.highest().unwrap_or_default().into());
-            find(&HOLES, format!("{ids} below the highest, {highest}, have no token; {which} {}", thousands(first)));
+            find(&HOLES, format!("{ids} no token below the highest, {highest}; {which} {}", thousands(first)));
         }
     }
 
@@ -209,10 +209,10 @@ impl<'a> Vocabulary<'a> {
             return;
         }
         let missing: Vec<u8> = match tokenizer.notation {
-            // Vocabularies that were learnt from text lack the bytes that are in no text: those that UTF-8 never has,
-            // and control characters.
+            // Vocabularies that were learnt from text lack the bytes that are in no text: those that UTF-8 never has or
+            // only for planes without letters, and control characters.
             Notation::ByteLetters => (0..=255u8)
-                .filter(|byte| !matches!(byte, 0..=8 | 11..=12 | 14..=31 | 0x7f | 0xc0 | 0xc1 | 0xf5..=0xff))
+                .filter(|byte| !matches!(byte, 0..=8 | 11..=12 | 14..=31 | 0x7f | 0xc0 | 0xc1 | 0xf1..=0xff))
                 .filter(|byte| {
                     let letter = crate::tokenizer::letter_of_byte(*byte).to_string();
                     self.place(letter.as_bytes()).is_none()
