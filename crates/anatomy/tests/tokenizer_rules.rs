@@ -91,7 +91,8 @@ fn rows_too_few_are_an_error_and_padding_is_none() {
     fires("a short head", &head, &["head-rows-too-few"]);
     let llama = small_tokenizers::llama().with("model.safetensors", small_tokenizers::weights(274, 274));
     fires("SentencePiece, a row too few", &llama, &["embedding-rows-too-few"]);
-    let tekken = small_tokenizers::tekken(&small_tokenizers::ranks()).with("model.safetensors", small_tokenizers::weights(274, 274));
+    let tekken = small_tokenizers::tekken(&small_tokenizers::ranks())
+        .with("model.safetensors", small_tokenizers::weights(274, 274));
     fires("tekken, a row too few", &tekken, &["embedding-rows-too-few"]);
     let vocab = Vocab { rows: 270, ..gguf::gpt2() };
     fires("a GGUF, a row too few", &vocab.folder(), &["gguf-rows-differ"]);
@@ -321,10 +322,11 @@ fn classes_and_origins_belong_together() {
     fires("a class that fits", &class("GPT2TokenizerFast"), &[]);
     let family = small_tokenizers::byte_level().edit("config.json", |json| json["model_type"] = json!("gemma2"));
     fires("Gemma's weights", &family, &["tokenizer-of-another-family"]);
-    let origin =
-        small_tokenizers::byte_level().edit("config.json", |json| json["_name_or_path"] = json!("mistralai/Mistral-7B-v0.1"));
+    let origin = small_tokenizers::byte_level()
+        .edit("config.json", |json| json["_name_or_path"] = json!("mistralai/Mistral-7B-v0.1"));
     fires("another origin", &origin, &["origins-differ"]);
-    let same = small_tokenizers::byte_level().edit("config.json", |json| json["_name_or_path"] = json!("/models/qwen2.5-ft"));
+    let same =
+        small_tokenizers::byte_level().edit("config.json", |json| json["_name_or_path"] = json!("/models/qwen2.5-ft"));
     fires("the same origin", &same, &[]);
     let long = small_tokenizers::bert().edit("tokenizer_config.json", |json| json["model_max_length"] = json!(512));
     fires("longer than the table of positions", &long, &["model-max-length-too-long"]);
