@@ -1,4 +1,5 @@
 //! The register of rules and the page that is made from it.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write;

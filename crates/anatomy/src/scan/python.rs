@@ -285,7 +285,9 @@ pub(super) fn calls(text: &str) -> Vec<Call> {
                 // A function that an import made known counts where it is named, since it may be called elsewhere; one
                 // of Python's own only where it is called or handed on.
                 let handed = !dotted && matches!(word, "exec" | "__import__") && assigned;
-                if (call || bound && dotted || handed) && !attribute && (bound || !dotted) {
+                let reachable = !attribute && (bound || !dotted);
+                let used = call || handed || (bound && dotted);
+                if reachable && used {
                     // `getattr(os, …)` is whatever the text says that is put together there.
                     let of = tokens.get(at + 1).and_then(|token| known.get(token.text)).filter(|_| name == "getattr");
                     let name = of

@@ -102,8 +102,8 @@ impl Rows {
             let words = row.tensor.name.split('.').rev().skip(1);
             row.part.role == Role::Head && words.take(1).any(|word| names.contains(&word))
         };
-        let heads = tables().filter(is_head).filter_map(counted);
-        let head = heads.filter(|head| Some(head.columns) == columns).last();
+        let mut heads = tables().filter(is_head).filter_map(counted);
+        let head = heads.rfind(|head| Some(head.columns) == columns);
         Rows { embedding, head, measured }
     }
 }
