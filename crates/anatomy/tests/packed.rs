@@ -1,4 +1,5 @@
 //! Packed streams and 7z archives, made by the reference libraries (`tools/make-packed-fixtures.py`).
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
 
 use std::path::Path;
 

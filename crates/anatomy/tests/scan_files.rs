@@ -1,6 +1,7 @@
 //! Tricks with everything that is no plain pickle: archives, streams, configurations, graphs, sources.
 //!
 //! Each test is a technique; every payload is inert (`true`). Where a technique is public, the advisory stands with it.
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::indexing_slicing, reason = "helpers of tests")]
 
 mod scan_build;
 

@@ -1,4 +1,5 @@
 //! Chat templates: equal to transformers' rendering, bounded on any template, facts and lints.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "helpers of tests")]
 
 #[path = "common/memory.rs"]
 mod memory;

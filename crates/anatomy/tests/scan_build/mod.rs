@@ -188,7 +188,7 @@ pub fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
 pub fn safetensors(metadata: serde_json::Value, tensor: &[u8]) -> Vec<u8> {
     let entry = serde_json::json!({ "dtype": "U8", "shape": [tensor.len()], "data_offsets": [0, tensor.len()] });
     let mut header = serde_json::json!({ "__metadata__": metadata, "w": entry }).to_string();
-    while header.len() % 8 != 0 {
+    while !header.len().is_multiple_of(8) {
         header.push(' ');
     }
     [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), tensor].concat()
