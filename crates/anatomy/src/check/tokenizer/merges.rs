@@ -88,6 +88,10 @@ pub(super) fn check(vocabulary: &Vocabulary, findings: &mut Vec<Finding>) {
             *slot = true;
         }
     }
+    // Without types, added tokens cannot be told from text, and that is said.
+    if super::gguf::settings(tokenizer).is_some_and(|settings| !settings.has_types) {
+        return;
+    }
     let unmade = tokenizer.entries.iter().zip(&made).filter(|(entry, made)| !**made && long(entry));
     let mut unmade = unmade.map(|(entry, _)| entry);
     if let Some(first) = unmade.next() {

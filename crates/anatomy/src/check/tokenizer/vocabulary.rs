@@ -255,6 +255,10 @@ impl<'a> Vocabulary<'a> {
             find(&SCORES_BROKEN, format!("all {} pieces have the same score", thousands(number as u64)));
             return;
         }
+        // Without types, marks cannot be told from pieces, and that is said.
+        if super::gguf::settings(tokenizer).is_some_and(|settings| !settings.has_types) {
+            return;
+        }
         // SentencePiece numbers the pieces of byte-pair encoding as it learns them, the score the number's negative.
         // Runs of blanks were added by hand to many, with scores of their own.
         let is_blank = |text: &[u8]| std::str::from_utf8(text).is_ok_and(|text| text.chars().all(|c| c == '▁'));
