@@ -1,5 +1,4 @@
 //! Each rule about tokenizers fires on its fault and on nothing else; healthy tokenizers of every kind are silent.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
 // Helpers that fail are failed tests, but clippy's allowances for tests do not reach them.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 

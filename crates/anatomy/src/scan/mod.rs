@@ -1,8 +1,8 @@
 //! Is a file safe to open?
 //!
-//! [`scan`] looks at a file and at everything within it ([`walk`]): each piece is identified by its bytes, read
-//! by its reader, and shown to every rule family of [`walk::LOOKS`]. Nothing of it is executed. What the families
-//! find becomes a [`Verdict`] ([`verdict`]). One rule family is one file.
+//! [`scan`] looks at a file and at everything within it (`walk.rs`): each piece is identified by its bytes, read
+//! by its reader, and shown to every rule family of `walk::LOOKS`. Nothing of it is executed. What the families
+//! find becomes a [`Verdict`] (`verdict.rs`). One rule family is one file.
 
 pub(crate) mod archive;
 mod arguments;
