@@ -7,13 +7,14 @@
 The schema: https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json
 """
 import json
+import os
 import subprocess
 import sys
 
 import jsonschema
 
 schema = json.load(open(sys.argv[1]))
-out = subprocess.run(["target/debug/anatomy", "scan", "--sarif", *sys.argv[2:]], capture_output=True, text=True)
+out = subprocess.run([os.environ.get("ANATOMY", "target/debug/anatomy"), "scan", "--sarif", *sys.argv[2:]], capture_output=True, text=True)
 document = json.loads(out.stdout)
 validator = jsonschema.validators.validator_for(schema)(schema)
 errors = list(validator.iter_errors(document))

@@ -116,18 +116,22 @@ fn is_weights(opened: &Opened, span: Span) -> bool {
 fn look_member(scanner: &mut Scanner, piece: &Piece, member: &Member, method: u16, len: u64) -> Result<()> {
     let raw = piece.source.section(member.data.start, len);
     let declared = method == member.method && len == member.data.len;
-    if declared {
-        // The reader's own checks: sizes, checksum, what follows the packed bytes.
-        if let Ok(contents) = zip::read_member(&piece.source, member, scanner.room().min(raw.len().max(1 << 20)))
-            && let Some(fault) = contents.fault
-        {
-            scanner.report(piece, fault);
-        }
-    }
     match zip::unpack(&raw, method, member.size, scanner.room())? {
-        Some(decoded) => look_decoded(scanner, piece, &member.name, decoded, &raw, declared),
-        // Stored, or packed in a way that is not read here: then what a program sees that ignores the method.
-        None => scanner.look(&piece.inner(&member.name, raw)).map(drop),
+        Some(decoded) => {
+            if let Some(fault) = zip::check(member, &decoded).filter(|_| declared) {
+                scanner.report(piece, fault);
+            }
+            look_decoded(scanner, piece, &member.name, decoded, &raw, declared)
+        }
+        None => {
+            if declared
+                && let Some(fault) = zip::read_member(&piece.source, member, u64::MAX).ok().and_then(|it| it.fault)
+            {
+                scanner.report(piece, fault);
+            }
+            // Stored, or packed in a way that is not read here: then what a program sees that ignores the method.
+            scanner.look(&piece.inner(&member.name, raw)).map(drop)
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! fetches or calls what they name.
 
 use super::code::{Danger, danger, shorten};
-use super::json::{Json, parse};
+use super::json::{Json, parse_some};
 use super::policy::Policy;
 use super::walk::{Opened, Piece, Scanner};
 use crate::container::text::decode;
@@ -99,8 +99,11 @@ pub(super) fn look(scanner: &mut Scanner, piece: &Piece, opened: &Opened) -> Res
     let Some(text) = decode(&bytes).map(|text| text.text.into_owned()) else { return Ok(()) };
     let mut findings = Vec::new();
     let policy = scanner.options.policy;
-    if let Some(json) = parse(&text) {
-        look_json(&json, piece.name(), policy, &mut findings);
+    if let Some(parsed) = parse_some(&text) {
+        look_json(&parsed.json, piece.name(), policy, &mut findings);
+        if parsed.too_much {
+            scanner.limit(piece, "the JSON has more parts than are looked at");
+        }
     }
     if yaml {
         look_yaml(&text, policy, &mut findings);

@@ -5,7 +5,7 @@
 //! attribute, found by its words.
 
 use super::code::{Danger, danger, shorten};
-use super::json::{Json, parse};
+use super::json::{Json, parse, parse_some};
 use super::policy::Policy;
 use super::walk::{Opened, Piece, Scanner};
 use crate::error::Result;
@@ -59,8 +59,6 @@ const MAX: u64 = 256 << 20;
 /// Bytes of another file that are searched at once, and by how much more, so that what begins in one is seen whole.
 const WINDOW: u64 = 16 << 20;
 const OVERLAP: u64 = 4 << 20;
-/// Configurations in one file.
-const MAX_FOUND: usize = 64;
 
 /// Keras' own packages and those of its makers.
 const OWN: &[&str] = &[
@@ -151,27 +149,19 @@ fn is_keras(json: &Json) -> bool {
 
 /// JSON objects within other bytes that begin as a Keras configuration does.
 fn embedded(bytes: &[u8]) -> Vec<Json> {
-    const KEYS: [&[u8]; 3] = [b"\"class_name\"", b"\"module\"", b"\"name\""];
+    const KEYS: [&str; 3] = ["\"class_name\"", "\"module\"", "\"name\""];
     let mut found = Vec::new();
-    let mut at = 0;
-    while let Some(step) = bytes.get(at..).and_then(|rest| rest.iter().position(|byte| *byte == b'{')) {
-        let start = at + step;
-        at = start + 1;
-        let Some(rest) = bytes.get(start + 1..) else { break };
-        let blanks = rest.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
-        if !KEYS.iter().any(|key| rest.get(blanks..).is_some_and(|rest| rest.starts_with(key))) {
-            continue;
-        }
-        // Text ends where zeros or other bytes begin that JSON cannot have.
-        let text = bytes.get(start..).unwrap_or_default();
-        let end = text.iter().position(|byte| *byte < 9).unwrap_or(text.len());
-        if let Some(json) = parse(&String::from_utf8_lossy(text.get(..end).unwrap_or_default())) {
-            found.push(json);
-        }
-        // What is within was seen.
-        at = start + end.max(1);
-        if found.len() >= MAX_FOUND {
-            break;
+    // Texts end where bytes stand that JSON cannot have.
+    for run in bytes.split(|byte| *byte < 9).filter(|run| run.len() >= 16 && run.contains(&b'{')) {
+        let text = String::from_utf8_lossy(run);
+        let mut rest = &*text;
+        while let Some(start) = rest.find('{') {
+            rest = rest.get(start..).unwrap_or_default();
+            let inside = rest.get(1..).unwrap_or_default().trim_start();
+            let parsed = if KEYS.iter().any(|key| inside.starts_with(key)) { parse_some(rest) } else { None };
+            let used = parsed.as_ref().map_or(1, |parsed| parsed.used.max(1));
+            rest = rest.get(used..).unwrap_or_default();
+            found.extend(parsed.map(|parsed| parsed.json));
         }
     }
     found

@@ -41,7 +41,7 @@ pub(super) static MALICIOUS: &[&Rule] = &[&IN_ARCHIVE];
 pub(super) static SUSPICIOUS: &[&Rule] = &[&DANGEROUS];
 
 /// Bytes of a source that are read.
-const MAX: u64 = 16 << 20;
+const MAX: u64 = 4 << 20;
 
 /// Functions that the policy for pickles does not have to allow, but that sources of models use without harm.
 const USUAL: &[&str] = &[

@@ -59,29 +59,37 @@ pub fn read_member(source: &Source, member: &Member, limit: u64) -> Result<Conte
         return Ok(Contents { source: raw, fault });
     }
     let error = |kind, message: String| Err(Error::new(kind, message).in_file(source.name()).in_member(&*member.name));
-    let Some(Decoded { bytes, used, fault: stopped }) = unpack(&raw, member.method, member.size, limit)? else {
+    let Some(decoded) = unpack(&raw, member.method, member.size, limit)? else {
         let message =
             format!("member {:?} is compressed with method {}, which is not read", member.name, member.method);
         return error(ErrorKind::Unsupported, message);
     };
+    if decoded.fault == Some(Fault::Full) {
+        return error(ErrorKind::Limit, format!("member {:?} unpacks to more than {limit} bytes", member.name));
+    }
+    let fault = check(member, &decoded);
+    Ok(Contents { source: Source::memory(source.name(), decoded.bytes), fault })
+}
+
+/// Compares what came out of a packed member with what its header promises.
+pub fn check(member: &Member, decoded: &Decoded) -> Option<Finding> {
+    let Decoded { bytes, used, fault } = decoded;
     let length = bytes.len() as u64;
-    let fault = match stopped {
-        Some(Fault::Full) => {
-            return error(ErrorKind::Limit, format!("member {:?} unpacks to more than {limit} bytes", member.name));
-        }
-        Some(stopped) => fault(format!("unpacking stops after {length} bytes: {}", stopped.words())),
-        None if length != member.size => {
-            fault(format!("{length} bytes are unpacked, but {} were declared", member.size))
-        }
-        None if used < raw.len() => fault(format!("{} bytes follow the packed ones", raw.len() - used)),
+    let message = match fault {
+        Some(Fault::Full) => return None,
+        Some(stopped) => format!("unpacking stops after {length} bytes: {}", stopped.words()),
+        None if length != member.size => format!("{length} bytes are unpacked, but {} were declared", member.size),
+        None if *used < member.data.len => format!("{} bytes follow the packed ones", member.data.len - used),
         None => {
             let mut sum = flate2::Crc::new();
-            sum.update(&bytes);
-            let differs = sum.sum() != member.crc && member.crc != 0;
-            if differs { fault(wrong_checksum(sum.sum(), member.crc)) } else { None }
+            sum.update(bytes);
+            if sum.sum() == member.crc || member.crc == 0 {
+                return None;
+            }
+            wrong_checksum(sum.sum(), member.crc)
         }
     };
-    Ok(Contents { source: Source::memory(source.name(), bytes), fault })
+    Some(Finding::new(&CONTENT_BROKEN, message).member(&*member.name))
 }
 
 fn wrong_checksum(sum: u32, declared: u32) -> String {

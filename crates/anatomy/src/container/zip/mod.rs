@@ -10,7 +10,7 @@ mod end;
 use std::collections::{BTreeMap, HashSet};
 
 pub(crate) use contents::Cursor;
-pub use contents::{Contents, read_first, read_member, unpack};
+pub use contents::{Contents, check, read_first, read_member, unpack};
 use end::{End, TAIL, find_end, other_ends};
 
 use super::{Container, Format};
