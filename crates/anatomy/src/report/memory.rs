@@ -277,7 +277,8 @@ impl Memory {
             page.section("damaged", &paint(RED, safe(damage)).to_string());
             page.more("{}", "the figures are of what the header declares; `anatomy check` tells more");
         }
-        let several = self.devices.iter().filter(|place| place.used_bytes > 0).count() > 1;
+        let limited = self.devices.iter().filter(|place| place.used_bytes > 0 && place.capacity_bytes.is_some());
+        let several = limited.count() > 1;
         let on = if several { " on the fullest" } else { "" };
         match (self.fits, self.spare_bytes) {
             (Some(true), Some(spare)) => {

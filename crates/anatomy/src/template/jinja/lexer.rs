@@ -107,7 +107,11 @@ impl<'a> Lexer<'a> {
     /// Text, up to each tag.
     fn root(&mut self) -> Result<()> {
         loop {
-            let tag = ["{{", "{%", "{#"].iter().filter_map(|tag| Some((self.rest.find(tag)?, *tag))).min();
+            // In one pass: a search for each tag would run to the end again and again where one of them never comes.
+            let tag = self.rest.match_indices('{').find_map(|(at, _)| {
+                let tag = self.rest.get(at..at + 2)?;
+                ["{{", "{%", "{#"].into_iter().find(|known| *known == tag).map(|tag| (at, tag))
+            });
             let Some((at, tag)) = tag else {
                 let text = self.rest;
                 self.text(text);
