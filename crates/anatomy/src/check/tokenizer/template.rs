@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::{Map, Value};
+
 use super::statements::{Place, What};
 use super::vocabulary::Vocabulary;
 use super::{Subject, gguf, shown};
 use crate::finding::{Finding, Rule, Severity};
 use crate::report::units::count;
-use crate::template::{Facts, Template, TemplateErrorKind, Templates, special_tokens};
+use crate::template::{Facts, Template, TemplateErrorKind, Templates};
 
 static BROKEN: Rule = Rule {
     name: "chat-template-broken",
@@ -57,14 +59,7 @@ pub(crate) const RULES: &[&Rule] = &[&BROKEN, &FAILS, &SEVERAL, &MARK_UNKNOWN, &
 /// Looks at the templates that are used.
 pub(super) fn check(subject: &Subject, findings: &mut Vec<Finding>) {
     let templates = Templates::of(subject.model);
-    let mut variables = special_tokens(subject.model);
-    // Without a vocabulary, the configuration tells the texts all the same.
-    for saying in &subject.statements.sayings {
-        if let What::Text(text) = &saying.what {
-            let name = format!("{}_token", saying.role);
-            variables.entry(name).or_insert_with(|| text.as_str().into());
-        }
-    }
+    let variables = variables(subject);
     let differing = templates.notes.iter().filter(|note| note.contains("different templates"));
     findings.extend(differing.map(|note| Finding::new(&SEVERAL, note.as_str())));
     for stated in templates.stated.iter().filter(|stated| stated.used) {
@@ -105,6 +100,22 @@ pub(super) fn check(subject: &Subject, findings: &mut Vec<Finding>) {
             );
         }
     }
+}
+
+/// The special tokens as the template sees them: as the tokenizer has them, or, without a vocabulary, as its
+/// configuration tells them all the same. (Reading the tokenizer's files once more would take longer than all rules.)
+fn variables(subject: &Subject) -> Map<String, Value> {
+    let mut variables = Map::new();
+    let roles = subject.main().map(|vocabulary| vocabulary.tokenizer.roles.as_slice()).unwrap_or_default();
+    let of_roles = roles.iter().filter_map(|role| Some((role.role, role.token.as_deref()?)));
+    let of_sayings = subject.statements.sayings.iter().filter_map(|saying| match &saying.what {
+        What::Text(text) => Some((saying.role, text.as_str())),
+        What::Id(_) => None,
+    });
+    for (role, text) in of_roles.chain(of_sayings) {
+        variables.entry(format!("{role}_token")).or_insert_with(|| text.into());
+    }
+    variables
 }
 
 /// Whether a text can only be meant as one token: marks that some models were trained to read as plain text
