@@ -15,6 +15,9 @@ import subprocess
 import sys
 import tempfile
 
+# What truly follows from a fault as well: lists beside no longer agree, and turns no longer end generation.
+FOLLOWS = {"added-token-moves": {"added-tokens-disagree"}, "special-id-outside": {"chat-end-not-eos"},
+           "special-id-is-text": {"chat-end-not-eos"}}
 PROGRAM = os.environ.get("VERIFY", "").split() or ["cargo", "run", "-q", "--release", "-p", "anatomy", "--example", "verify", "--"]
 
 
@@ -132,7 +135,8 @@ def main():
             for (_, name, rules), document in zip(copies, verify([copy for copy, *_ in copies]) if copies else []):
                 found = loud(document) - known
                 total += 1
-                if found != rules - known:
+                follows = set().union(*(FOLLOWS.get(rule, set()) for rule in rules))
+                if found - follows != rules - known:
                     wrong += 1
                     print(f"  WRONG {name}: {', '.join(sorted(found)) or 'silent'}; expected {', '.join(sorted(rules))}")
     print(f"{total} faults, {wrong} not told as they should be")
