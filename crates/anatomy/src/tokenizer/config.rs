@@ -1,6 +1,8 @@
 //! What the JSON files beside a tokenizer say of it: `tokenizer_config.json`, `special_tokens_map.json`,
 //! `added_tokens.json`, `generation_config.json`, `config.json`.
 
+use std::collections::{HashMap, VecDeque};
+
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -55,6 +57,8 @@ pub struct Configuration {
     /// `model_type` of the model's configuration.
     pub model_type: Option<String>,
     added: Vec<AddedToken>,
+    /// Places of added tokens without an id, by text: a file lists hundreds of thousands where somebody wants it to.
+    unnumbered: HashMap<String, VecDeque<usize>>,
     roles: Vec<Role>,
     findings: Vec<Finding>,
 }
@@ -118,7 +122,9 @@ impl Configuration {
                         source: path.to_string(),
                         ..AddedToken::default()
                     });
-                    self.added.extend(added(value, None, path).or(token));
+                    if let Some(token) = added(value, None, path).or(token) {
+                        self.push(token);
+                    }
                 }
                 if name == "special_tokens_map.json" {
                     return;
@@ -179,11 +185,20 @@ impl Configuration {
 
     /// Adds a token, or what is new of it.
     fn extend(&mut self, token: AddedToken) {
-        match self.added.iter_mut().find(|known| known.content == token.content && known.id.is_none()) {
-            Some(known) if token.id.is_some() => *known = token,
-            Some(_) => {}
-            None => self.added.push(token),
+        let places = self.unnumbered.get_mut(&token.content).filter(|places| !places.is_empty());
+        let Some(places) = places else { return self.push(token) };
+        if token.id.is_some()
+            && let Some(known) = places.pop_front().and_then(|place| self.added.get_mut(place))
+        {
+            *known = token;
         }
+    }
+
+    fn push(&mut self, token: AddedToken) {
+        if token.id.is_none() {
+            self.unnumbered.entry(token.content.clone()).or_default().push_back(self.added.len());
+        }
+        self.added.push(token);
     }
 }
 
@@ -210,6 +225,7 @@ impl Tokenizer {
             self.mark_added();
         }
         self.configuration.added = Vec::new();
+        self.configuration.unnumbered = HashMap::new();
     }
 }
 
