@@ -29,7 +29,7 @@ use crate::source::Source;
 pub use config::{Configuration, Role, Stated};
 pub use facts::{Examples, Facts, Share, Shown, Unreachable, facts};
 pub use gguf::GgufSettings;
-pub(crate) use llama_cpp::{knows_pre_tokenizer, pre_tokenizer_adds_bos};
+pub(crate) use llama_cpp::{END_OF_GENERATION, knows_pre_tokenizer, pre_tokenizer_adds_bos};
 pub use run::{Encoder, Options, Piece};
 pub use sentencepiece::SentencePieceSettings;
 pub use summary::{Special, TokenizerSummary, of_model, summarise};

@@ -1,7 +1,8 @@
 //! What follows from a vocabulary: how much it covers, and what in it is odd.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 
+use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use serde::Serialize;
 
 use super::run::{Trie, character};
@@ -179,13 +180,19 @@ fn without_merge(tokenizer: &Tokenizer) -> Unreachable {
     let single = |text: &str| text.chars().nth(1).is_none();
     let mut reached: HashSet<String> = HashSet::new();
     let merges = tokenizer.merges.as_deref().unwrap_or_default();
+    let mut text = String::new();
     // Merges stand in the order in which they were learnt, so that once is enough; damaged lists get a few rounds.
     for _ in 0..4 {
         let before = reached.len();
         for merge in merges {
             let is = |side: &str| single(side) || reached.contains(side);
             if is(&merge.left) && is(&merge.right) {
-                reached.insert([&*merge.left, &*merge.right].concat());
+                text.clear();
+                text.push_str(&merge.left);
+                text.push_str(&merge.right);
+                if !reached.contains(&text) {
+                    reached.insert(text.clone());
+                }
             }
         }
         if reached.len() == before {

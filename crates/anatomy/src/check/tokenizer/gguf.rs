@@ -8,7 +8,7 @@ use super::{Subject, shown};
 use crate::finding::{Finding, Rule, Severity};
 use crate::metadata::{Metadata, Value};
 use crate::report::units::{count, thousands};
-use crate::tokenizer::{Details, Entry, EntryKind, GgufSettings, Tokenizer};
+use crate::tokenizer::{Details, END_OF_GENERATION, Entry, EntryKind, GgufSettings, Tokenizer};
 
 static MODEL_UNKNOWN: Rule = Rule {
     name: "gguf-tokenizer-unknown",
@@ -91,32 +91,9 @@ const MODELS: [&str; 9] = ["gpt2", "llama", "bert", "t5", "rwkv", "plamo2", "gem
 const TEST: &str = "test";
 
 /// Tokens that llama.cpp ends generation at, by their text; it makes them control tokens, whatever their type.
-const ENDS: [&str; 24] = [
-    "<|eot_id|>",
-    "<|im_end|>",
-    "<|end|>",
-    "<|return|>",
-    "<|call|>",
-    "<|flush|>",
-    "<|calls|>",
-    "<end_of_turn>",
-    "<|endoftext|>",
-    "</s>",
-    "<|eom_id|>",
-    "<EOT>",
-    "_<EOT>",
-    "[EOT]",
-    "[EOS]",
-    "<|end_of_text|>",
-    "<end_of_utterance>",
-    "<eos>",
-    "<turn|>",
-    "<|tool_response>",
-    "<｜end▁of▁sentence｜>",
-    "[e~[",
-    "<|fim_pad|>",
-    "<|file_sep|>",
-];
+fn ending() -> impl Iterator<Item = &'static str> {
+    END_OF_GENERATION.into_iter().chain(["<|fim_pad|>", "<|file_sep|>"])
+}
 
 /// What a GGUF says of its tokenizer.
 pub(super) fn settings(tokenizer: &Tokenizer) -> Option<&GgufSettings> {
@@ -195,7 +172,7 @@ fn marks(
     };
     let is_wrong = |entry: &&Entry| {
         let written = || std::str::from_utf8(&entry.stored).is_ok_and(|text| template.contains(text));
-        let kept = !ENDS.iter().any(|text| text.as_bytes() == &*entry.stored);
+        let kept = !ending().any(|text| text.as_bytes() == &*entry.stored);
         entry.kind == EntryKind::Normal
             && kept
             && is_marker(&entry.stored)
@@ -227,7 +204,7 @@ pub(super) fn adds_bos(settings: &GgufSettings) -> bool {
 
 /// The ids that llama.cpp ends generation at: the stated ones, and tokens that it knows by their text.
 pub(super) fn ends(vocabulary: &Vocabulary) -> BTreeSet<u64> {
-    let by_text = ENDS.iter().filter_map(|text| Some(u64::from(vocabulary.entry(text.as_bytes())?.id)));
+    let by_text = ending().filter_map(|text| Some(u64::from(vocabulary.entry(text.as_bytes())?.id)));
     let roles = vocabulary.tokenizer.roles.iter();
     let stated = roles.filter(|role| matches!(role.role, "eos" | "eot" | "eom")).filter_map(|role| role.id);
     by_text.chain(stated).collect()

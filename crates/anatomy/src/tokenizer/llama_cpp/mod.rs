@@ -23,6 +23,7 @@ use crate::error::{Error, ErrorKind, Result};
 use vocabulary::{CONTROL, LSTRIP, RSTRIP, UNKNOWN, Vocabulary};
 
 pub(super) use pre::too_long;
+pub(crate) use vocabulary::END_OF_GENERATION;
 
 /// Whether text can be cut into words as llama.cpp cuts it for this name.
 pub(crate) fn knows_pre_tokenizer(name: &str) -> bool {

@@ -303,7 +303,7 @@ const FILL_IN: [(&str, &[&str]); 6] = [
 ];
 
 /// Tokens after which llama.cpp stops; those that end a turn are among them.
-const END_OF_GENERATION: [&str; 22] = [
+pub(crate) const END_OF_GENERATION: [&str; 22] = [
     "<|eot_id|>",
     "<|im_end|>",
     "<|end|>",
