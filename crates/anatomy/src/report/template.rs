@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::page::Page;
-use super::style::{DIM, RESET, YELLOW, paint};
+use super::page::{INDENT, Page};
+use super::style::{DIM, RESET, YELLOW, wrap};
 use super::units::{elide, safe};
 use crate::model::Model;
 use crate::template::{Facts, Lint, Rendered, Template, Templates, special_tokens};
@@ -58,20 +58,26 @@ impl ChatTemplates {
             } else {
                 page.more("{}", &title)
             }
-            let yellow = format!("{YELLOW}  {{}}{RESET}");
             if let Some(error) = &template.error {
-                page.more(&yellow, &safe(&elide(error, 300)));
+                under(page, YELLOW, &elide(error, 300));
             }
             for sentence in template.facts.iter().filter(|_| template.used).flat_map(Facts::sentences) {
-                page.more(&format!("{DIM}  {{}}{RESET}"), &safe(&elide(&sentence, 200)));
+                under(page, DIM, &elide(&sentence, 200));
             }
             for lint in &template.lint {
-                page.more(&yellow, &safe(&elide(&format!("line {}: {}", lint.line, lint.detail), 200)));
+                under(page, YELLOW, &elide(&format!("line {}: {}", lint.line, lint.detail), 200));
             }
         }
         for note in &self.notes {
-            page.row(&paint(YELLOW, safe(&elide(note, 300))));
+            page.more(&format!("{YELLOW}{{}}{RESET}"), &safe(&elide(note, 300)));
         }
+    }
+}
+
+/// Text in two columns from where a section's lines begin.
+fn under(page: &mut Page, style: &str, text: &str) {
+    for line in wrap(&safe(text), page.width.saturating_sub(INDENT + 2)) {
+        page.row(&format!("  {style}{line}{RESET}"));
     }
 }
 

@@ -177,17 +177,18 @@ impl Tokenizer {
         let tokens: Vec<String> = self.special_tokens.iter().map(token).collect();
         page.section("special", if tokens.is_empty() { "none stated".to_string() } else { tokens.join(", ") }.as_str());
         let mut words = Vec::new();
-        for (what, stated) in [("begin", &self.add_bos), ("end", &self.add_eos)] {
+        for (what, place, stated) in [("bos", "before", &self.add_bos), ("eos", "behind", &self.add_eos)] {
             words.extend(stated.as_ref().map(|stated| match stated.value {
-                true => format!("{what} put round every text"),
-                false => format!("no {what} put round a text"),
+                true => format!("{what} is put {place} every text"),
+                false => format!("no {what} {place} a text"),
             }));
         }
         if !self.added_tokens.is_empty() {
             let special = self.added_tokens.iter().filter(|token| token.special).count();
             words.push(format!(
-                "{}, {special} of them special",
-                count(self.added_tokens.len() as u64, "added token", "added tokens")
+                "{}, {} of them special",
+                count(self.added_tokens.len() as u64, "added token", "added tokens"),
+                thousands(special as u64)
             ));
         }
         if !words.is_empty() {
