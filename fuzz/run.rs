@@ -7,7 +7,7 @@ use anatomy::tokenizer::{self, Encoder, Options};
 pub fn tokenizers(name: &str, data: &[u8]) {
     let source = Source::memory(name, data.to_vec());
     for tokenizer in tokenizer::read([(name, &source)]) {
-        tokenizer::facts(&tokenizer);
+        tokenizer::facts(&tokenizer::Index::new(&tokenizer));
         let Ok(encoder) = Encoder::new(&tokenizer) else { continue };
         for text in ["", " a  b\n1234 größer 你好 🙂\u{301}<s></s>\0", "\u{feff}▁▁x"] {
             let Ok(pieces) = encoder.encode(text, Options::default()) else { continue };

@@ -10,7 +10,7 @@ use anatomy::check::tokenizer::verify_with;
 use anatomy::model::Model;
 use anatomy::report::{Chat, ChatTemplates, Comparison, Decoded, Encoded, EncodedLines, Tokenizer as Report};
 use anatomy::source::Source;
-use anatomy::tokenizer::{self, Encoder, Options, Tokenizer};
+use anatomy::tokenizer::{self, Encoder, Index, Options, Tokenizer};
 use anatomy::{Error, ErrorKind};
 
 use crate::chat;
@@ -98,8 +98,9 @@ pub fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
         if output.json { output.document(&report)? } else { output.plain(&format!("{}\n", report.text))? }
     } else {
         let analysis = Analysis::new(&model);
-        let verdict = verify_with(&analysis, &tokenizers);
-        let report = Report::new(&model.source, &tokenizers, &analysis, verdict, ChatTemplates::new(&model));
+        let indices: Vec<Index> = tokenizers.iter().map(Index::new).collect();
+        let verdict = verify_with(&analysis, &indices);
+        let report = Report::new(&model.source, &indices, &analysis, verdict, ChatTemplates::new(&model));
         let report = report.ok_or_else(|| none(&args.model))?;
         if output.json { output.document(&report)? } else { output.text(&report.text(output.width()))? }
     }

@@ -20,7 +20,8 @@ fn main() {
         let tokenizers = anatomy::tokenizer::of(&model);
         let read = begin.elapsed().as_micros();
         let begin = std::time::Instant::now();
-        let verdict = anatomy::check::tokenizer::verify_with(&analysis, &tokenizers);
+        let indices: Vec<_> = tokenizers.iter().map(anatomy::tokenizer::Index::new).collect();
+        let verdict = anatomy::check::tokenizer::verify_with(&analysis, &indices);
         let verified = begin.elapsed().as_micros();
         let findings = &verdict.findings;
         println!(

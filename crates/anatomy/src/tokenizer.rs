@@ -6,7 +6,9 @@
 mod config;
 mod facts;
 mod gguf;
+mod index;
 mod llama_cpp;
+mod merges;
 mod run;
 mod scripts;
 mod sentencepiece;
@@ -17,6 +19,9 @@ mod tokenizer_json;
 mod vocab;
 mod words;
 
+use std::collections::BTreeMap;
+
+use foldhash::{HashMap, HashSet};
 use serde::Serialize;
 
 use crate::container::Container;
@@ -29,9 +34,13 @@ use crate::source::Source;
 pub use config::{Configuration, Role, Stated};
 pub use facts::{Examples, Facts, Share, Shown, Unreachable, facts};
 pub use gguf::GgufSettings;
+pub use index::Index;
+pub(crate) use index::Joined;
 pub(crate) use llama_cpp::{END_OF_GENERATION, knows_pre_tokenizer, pre_tokenizer_adds_bos};
+pub use merges::{Merge, Merges};
 pub use run::{Encoder, Options, Piece};
 pub use sentencepiece::SentencePieceSettings;
+pub(crate) use summary::stated_special_tokens;
 pub use summary::{Special, TokenizerSummary, of_model, summarise};
 pub use tekken::TekkenSettings;
 
@@ -69,7 +78,7 @@ pub struct Tokenizer {
     /// How the entries' texts are written down.
     pub notation: Notation,
     /// Merges of byte-pair encoding in their order; `None` where the file has no list of them.
-    pub merges: Option<Vec<Merge>>,
+    pub merges: Option<Merges>,
     /// Tokens that were added to the vocabulary, with what is known of how they are found in text.
     pub added: Vec<AddedToken>,
     /// What happens to a text first, step by step in words.
@@ -128,15 +137,6 @@ pub enum EntryKind {
     Byte,
     /// A reserved row.
     Unused,
-}
-
-/// Two pieces that become one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Merge {
-    /// The left one, as the file writes it.
-    pub left: Box<str>,
-    /// The right one.
-    pub right: Box<str>,
 }
 
 /// A token beyond the trained vocabulary, or one of it that is found in text before anything else happens.
@@ -232,33 +232,34 @@ impl Tokenizer {
     /// Puts the entries in order, adds those that only the list of added tokens has, and gives roles their ids.
     fn settle(&mut self) {
         self.entries.sort_by_key(|entry| entry.id);
-        let mut seen: std::collections::HashSet<u32> = self.entries.iter().map(|entry| entry.id).collect();
+        let mut appended: BTreeMap<u32, &AddedToken> = BTreeMap::new();
         for token in &self.added {
-            let Some(id) = token.id else { continue };
-            if seen.insert(id) {
-                let kind = if token.special { EntryKind::Control } else { EntryKind::UserDefined };
-                self.entries.push(Entry { id, stored: token.content.as_bytes().into(), score: None, kind });
-                self.appended.push(id);
+            if let Some(id) = token.id.filter(|id| self.with_id(*id).next().is_none()) {
+                appended.entry(id).or_insert(token);
             }
         }
-        self.appended.sort_unstable();
+        let entry = |(id, token): (&u32, &&AddedToken)| {
+            let kind = if token.special { EntryKind::Control } else { EntryKind::UserDefined };
+            Entry { id: *id, stored: token.content.as_bytes().into(), score: None, kind }
+        };
+        self.appended = appended.keys().copied().collect();
+        let more: Vec<Entry> = appended.iter().map(entry).collect();
+        self.entries.extend(more);
         self.entries.sort_by_key(|entry| entry.id);
-        let wanted: Vec<String> = self.roles.iter().filter_map(|role| role.token.clone()).collect();
-        let mut ids = std::collections::HashMap::new();
-        let wanted: std::collections::HashSet<&str> = wanted.iter().map(String::as_str).collect();
-        for entry in &self.entries {
-            if let Some(text) = std::str::from_utf8(&entry.stored).ok().filter(|text| wanted.contains(text)) {
-                ids.entry(text.to_string()).or_insert(entry.id);
-            }
+        let wanted: HashSet<&[u8]> =
+            self.roles.iter().filter_map(|role| Some(role.token.as_ref()?.as_bytes())).collect();
+        let mut ids: HashMap<&[u8], u32> = HashMap::default();
+        for entry in self.entries.iter().filter(|entry| wanted.contains(&*entry.stored)) {
+            ids.entry(&entry.stored).or_insert(entry.id);
         }
-        for token in self.added.iter().filter(|token| wanted.contains(token.content.as_str())) {
+        for token in self.added.iter().filter(|token| wanted.contains(token.content.as_bytes())) {
             if let Some(id) = token.id {
-                ids.insert(token.content.clone(), id);
+                ids.insert(token.content.as_bytes(), id);
             }
         }
         for role in &mut self.roles {
             match (&role.token, role.id) {
-                (Some(token), None) => role.id = ids.get(token).copied().map(u64::from),
+                (Some(token), None) => role.id = ids.get(token.as_bytes()).copied().map(u64::from),
                 (None, Some(id)) => {
                     let from = self.entries.partition_point(|entry| u64::from(entry.id) < id);
                     let entry = self.entries.get(from).filter(|entry| u64::from(entry.id) == id);
@@ -271,8 +272,7 @@ impl Tokenizer {
 
     /// Marks the entries that the list of added tokens names.
     fn mark_added(&mut self) {
-        let added: std::collections::HashMap<u32, &AddedToken> =
-            self.added.iter().filter_map(|token| Some((token.id?, token))).collect();
+        let added: HashMap<u32, &AddedToken> = self.added.iter().filter_map(|token| Some((token.id?, token))).collect();
         for entry in &mut self.entries {
             if let Some(token) = added.get(&entry.id)
                 && *token.content.as_bytes() == *entry.stored

@@ -85,7 +85,7 @@ fn ids_and_ranks_beyond_all_bounds_are_left_out() {
     assert_eq!((tokenizer.entries.len(), tokenizer.merges.as_ref().unwrap().len()), (2, 1));
     let rules: Vec<_> = tokenizer.findings.iter().map(|finding| finding.rule.name).collect();
     assert_eq!(rules, ["tokenizer-entry-invalid"]);
-    assert_eq!(tokenizer::facts(&tokenizer).holes, 1);
+    assert_eq!(tokenizer::facts(&tokenizer::Index::new(&tokenizer)).holes, 1);
     let ranks =
         json!({"special_tokens": {"x": 1u64 << 32}, "bpe_ranks": "! 0 IQ== Ig==\n! 4294967295 Iw== JA==\n! 7 *** \n!"});
     let tokenizer = one("ranks.json", ranks.to_string().into_bytes());
@@ -127,7 +127,7 @@ fn enormous_pieces_do_not_make_a_text_square() {
     assert_eq!(encoder.encode("aaa", Options::default()).unwrap().len(), 4);
     let error = encoder.encode(&"a".repeat(1 << 14), Options::default()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Limit);
-    tokenizer::facts(&tokenizer);
+    tokenizer::facts(&tokenizer::Index::new(&tokenizer));
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn ids_that_are_not_there_are_named() {
 
 /// Reads and runs whatever comes out.
 fn run(tokenizer: &Tokenizer) {
-    tokenizer::facts(tokenizer);
+    tokenizer::facts(&tokenizer::Index::new(tokenizer));
     let Ok(encoder) = Encoder::new(tokenizer) else { return };
     for text in ["", " a  b\n1234 größer 你好 🙂\u{301}<s></s><mask>\0", "\u{feff}▁▁x"] {
         let Ok(pieces) = encoder.encode(text, Options::default()) else { continue };

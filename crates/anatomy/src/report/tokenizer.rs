@@ -14,7 +14,7 @@ use crate::analysis::Analysis;
 use crate::check::tokenizer::Verdict;
 use crate::finding::Finding;
 use crate::names;
-use crate::tokenizer::{self, AddedToken, Facts, Piece, Role, Special, Stated};
+use crate::tokenizer::{self, AddedToken, Facts, Index, Merges, Piece, Role, Special, Stated};
 
 /// The document of `anatomy tokenizer`.
 #[derive(Debug, Serialize)]
@@ -74,13 +74,13 @@ impl Tokenizer {
     /// Describes the first of a model's tokenizers, with its chat templates; `None` where there is none.
     pub fn new(
         source: &str,
-        tokenizers: &[tokenizer::Tokenizer],
+        tokenizers: &[Index],
         analysis: &Analysis,
         verdict: Verdict,
         chat: ChatTemplates,
     ) -> Option<Self> {
-        let (tokenizer, others) = tokenizers.split_first()?;
-        let facts = tokenizer::facts(tokenizer);
+        let (index, others) = tokenizers.split_first()?;
+        let (tokenizer, facts) = (index.tokenizer, tokenizer::facts(index));
         let mut special_tokens = BTreeMap::new();
         for role in &tokenizer.roles {
             special_tokens.entry(role.role).or_insert(Special { token: role.token.clone(), id: role.id });
@@ -104,7 +104,7 @@ impl Tokenizer {
             file: tokenizer.source.clone(),
             vocab_size: facts.size,
             max_id: facts.max_id,
-            merges: tokenizer.merges.as_ref().map(Vec::len),
+            merges: tokenizer.merges.as_ref().map(Merges::len),
             special_tokens,
             roles: tokenizer.roles.clone(),
             added_tokens,
@@ -122,6 +122,7 @@ impl Tokenizer {
             facts,
             others: others
                 .iter()
+                .map(|other| other.tokenizer)
                 .map(|other| Other { kind: other.kind, file: other.source.clone(), vocab_size: other.size() })
                 .collect(),
             rows: Rows::of(analysis),
@@ -159,7 +160,7 @@ impl Tokenizer {
         self.steps(&mut page);
         self.coverage(&mut page);
         self.oddities(&mut page);
-        self.weights(&mut page);
+        self.verdict(&mut page);
         self.chat.draw(&mut page);
         if !self.findings.is_empty() {
             page.line("");
@@ -276,17 +277,17 @@ impl Tokenizer {
         }
     }
 
-    fn weights(&self, page: &mut Page) {
+    fn verdict(&self, page: &mut Page) {
         let why = safe(&self.why);
         let (color, mark) = match self.matches {
             Some(true) => (GREEN, "✓ "),
             Some(false) => (RED, "✗ "),
-            None => (DIM, "not compared: "),
+            None => (DIM, "not compared with weights: "),
         };
-        let lines = style::wrap(&format!("{mark}{why}"), page.width.saturating_sub(WEIGHTS));
+        let lines = style::wrap(&format!("{mark}{why}"), page.width.saturating_sub(VERDICT));
         for (number, line) in lines.iter().enumerate() {
             if number == 0 {
-                page.section("weights", "");
+                page.section("verdict", "");
                 page.trim_line();
                 page.line(&paint(color, line));
             } else {
@@ -296,8 +297,8 @@ impl Tokenizer {
     }
 }
 
-/// Columns before what is said of the weights.
-const WEIGHTS: usize = 11;
+/// Columns before the verdict.
+const VERDICT: usize = 11;
 
 const SCHEMA: &str = "anatomy.tokenizer/1";
 
@@ -313,6 +314,13 @@ impl Rows {
         };
         Rows { embedding: rows(names::Role::Embedding), output: rows(names::Role::Head) }
     }
+}
+
+/// A path's last two parts.
+fn ending(name: &str) -> &str {
+    let name = name.trim_end_matches(['/', '\\']);
+    let mut cuts = name.rmatch_indices(['/', '\\']).map(|(at, _)| at + 1);
+    cuts.nth(1).and_then(|at| name.get(at..)).unwrap_or(name)
 }
 
 fn base(name: &str) -> &str {
@@ -522,7 +530,7 @@ impl Comparison {
             kind: tokenizer.kind,
             model: tokenizer.model.clone(),
             vocab_size: tokenizer.size(),
-            merges: tokenizer.merges.as_ref().map(Vec::len),
+            merges: tokenizer.merges.as_ref().map(Merges::len),
             tokens,
             bytes_per_token: text.zip(tokens).and_then(|((.., bytes), tokens)| per_token(bytes, tokens)),
         };
@@ -564,7 +572,10 @@ impl Comparison {
             let _ = writeln!(out, "{}{}{}", paint(BOLD, format!("{name:<18}")), paint(style, a), paint(style, b));
         };
         let number = |number: Option<usize>| number.map_or_else(|| "–".to_string(), |number| thousands(number as u64));
-        row("", base(&self.a.source).to_string(), base(&self.b.source).to_string());
+        let (a, b) = (base(&self.a.source), base(&self.b.source));
+        // Two of the same name are told apart by their folders.
+        let (a, b) = if a == b { (ending(&self.a.source), ending(&self.b.source)) } else { (a, b) };
+        row("", a.to_string(), b.to_string());
         row("kind", self.a.kind.to_string(), self.b.kind.to_string());
         row("model", self.a.model.clone(), self.b.model.clone());
         row("tokens", number(Some(self.a.vocab_size)), number(Some(self.b.vocab_size)));

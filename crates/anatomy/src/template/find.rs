@@ -189,9 +189,13 @@ impl Templates {
     }
 }
 
-/// The special tokens of a model as a template sees them: `bos_token`, `eos_token`, …
+/// The special tokens of a model as a template sees them: `bos_token`, `eos_token`, … What the configurations state
+/// counts; where they state neither a begin nor an end, the tokenizer's own.
 pub fn special_tokens(model: &Model) -> Map<String, Json> {
-    let tokens = tokenizer::of_model(model).map(|summary| summary.special_tokens).unwrap_or_default();
+    let mut tokens = tokenizer::stated_special_tokens(model);
+    if !tokens.contains_key("bos") && !tokens.contains_key("eos") {
+        tokens = tokenizer::of_model(model).map(|summary| summary.special_tokens).unwrap_or(tokens);
+    }
     let named = tokens.into_iter().filter_map(|(role, special)| Some((role, special.token?)));
     named.map(|(role, token)| (format!("{role}_token"), Json::String(token))).collect()
 }

@@ -1,12 +1,16 @@
 //! What follows from a vocabulary: how much it covers, and what in it is odd.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::hash::BuildHasher;
 
+use foldhash::fast::RandomState;
 use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
+use rayon::prelude::*;
 use serde::Serialize;
 
 use super::run::{Trie, character};
-use super::{Entry, EntryKind, Notation, Tokenizer, scripts};
+use super::{Entry, EntryKind, Index, Joined, Merges, Notation, Tokenizer, scripts};
 
 /// Facts of a vocabulary.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -84,6 +88,13 @@ const SHOWN: usize = 5;
 const MAX_SHOWN: usize = 200;
 
 impl Examples {
+    /// Takes in what a later part found.
+    fn join(&mut self, later: Examples) {
+        self.count += later.count;
+        self.first.extend(later.first);
+        self.first.truncate(SHOWN);
+    }
+
     fn add(&mut self, id: u32, bytes: &[u8]) {
         self.count += 1;
         if self.first.len() < SHOWN {
@@ -97,17 +108,23 @@ fn shown(id: u32, bytes: &[u8]) -> Shown {
     Shown { id, text, bytes: bytes.len() }
 }
 
-/// Works out the facts of a vocabulary.
-pub fn facts(tokenizer: &Tokenizer) -> Facts {
-    let mut facts = Facts { size: tokenizer.size(), ..Facts::default() };
-    holes(tokenizer, &mut facts);
-    let mut by_script: HashMap<&'static str, usize> = HashMap::new();
-    let mut texts: HashMap<Vec<u8>, u32> = HashMap::new();
-    let mut longest: Vec<(usize, &Entry)> = Vec::new();
-    for entry in &tokenizer.entries {
+/// What one part of a vocabulary adds to the facts.
+#[derive(Default)]
+struct Part {
+    facts: Facts,
+    by_script: HashMap<&'static str, usize>,
+    /// Lengths of the longest pieces, with their entries' places.
+    longest: Vec<(Reverse<usize>, usize)>,
+    /// Hashes of the pieces' bytes, with their entries' places.
+    hashes: Vec<(u64, usize)>,
+}
+
+impl Part {
+    fn add(&mut self, tokenizer: &Tokenizer, place: usize, entry: &Entry, hasher: &RandomState) {
+        let facts = &mut self.facts;
         *facts.kinds.entry(entry.kind).or_default() += 1;
         if entry.kind != EntryKind::Normal {
-            continue;
+            return;
         }
         let bytes = tokenizer.bytes(entry);
         let script = match std::str::from_utf8(&bytes) {
@@ -126,29 +143,95 @@ pub fn facts(tokenizer: &Tokenizer) -> Facts {
                 scripts::of(text)
             }
         };
-        *by_script.entry(script).or_default() += 1;
-        if longest.len() < SHOWN || longest.last().is_some_and(|(length, _)| bytes.len() > *length) {
-            longest.push((bytes.len(), entry));
-            longest.sort_by_key(|(length, entry)| (std::cmp::Reverse(*length), entry.id));
-            longest.truncate(SHOWN);
-        }
-        // A continuation stands for the same letters as a beginning, but is no duplicate.
-        let stored = match tokenizer.notation {
-            Notation::Continuation | Notation::WordBegin => entry.stored.to_vec(),
-            _ => bytes,
-        };
-        if let Some(first) = texts.insert(stored, entry.id)
-            && first != entry.id
-        {
-            facts.duplicates.add(entry.id, &tokenizer.bytes(entry));
+        *self.by_script.entry(script).or_default() += 1;
+        self.long(Reverse(bytes.len()), place);
+        self.hashes.push((hasher.hash_one(meant(tokenizer, entry, &bytes)), place));
+    }
+
+    fn long(&mut self, length: Reverse<usize>, place: usize) {
+        if self.longest.len() < SHOWN || self.longest.last().is_some_and(|(least, _)| length < *least) {
+            self.longest.push((length, place));
+            self.longest.sort_unstable();
+            self.longest.truncate(SHOWN);
         }
     }
-    facts.longest = longest.into_iter().map(|(_, entry)| shown(entry.id, &tokenizer.bytes(entry))).collect();
+
+    /// Takes in what a later part found.
+    fn join(mut self, later: Part) -> Part {
+        let Part { facts, by_script, longest, hashes } = later;
+        for (kind, count) in facts.kinds {
+            *self.facts.kinds.entry(kind).or_default() += count;
+        }
+        for (script, count) in by_script {
+            *self.by_script.entry(script).or_default() += count;
+        }
+        longest.into_iter().for_each(|(length, place)| self.long(length, place));
+        self.hashes.extend(hashes);
+        self.facts.partial += facts.partial;
+        self.facts.blanks += facts.blanks;
+        self.facts.control.join(facts.control);
+        self.facts.sentences.join(facts.sentences);
+        self
+    }
+}
+
+/// What makes an entry the same as another: a continuation stands for the same letters as a beginning, but is no
+/// duplicate.
+fn meant<'a>(tokenizer: &Tokenizer, entry: &'a Entry, bytes: &'a [u8]) -> &'a [u8] {
+    match tokenizer.notation {
+        Notation::Continuation | Notation::WordBegin => &entry.stored,
+        _ => bytes,
+    }
+}
+
+/// Works out the facts of a vocabulary.
+pub fn facts(index: &Index) -> Facts {
+    let tokenizer = index.tokenizer;
+    let hasher = RandomState::default();
+    const PART: usize = 1 << 13;
+    let part = |(part, entries): (usize, &[Entry])| {
+        let mut found = Part::default();
+        entries.iter().enumerate().for_each(|(at, entry)| found.add(tokenizer, part * PART + at, entry, &hasher));
+        found
+    };
+    let parts = || tokenizer.entries.par_chunks(PART).enumerate().map(part).collect::<Vec<Part>>();
+    let (parts, unreachable) = rayon::join(parts, || unreachable(index));
+    let whole = parts.into_iter().fold(Part::default(), Part::join);
+    let Part { mut facts, by_script, longest, mut hashes } = whole;
+    facts.size = tokenizer.size();
+    holes(tokenizer, &mut facts);
+    facts.longest = longest
+        .into_iter()
+        .filter_map(|(_, place)| tokenizer.entries.get(place))
+        .map(|entry| shown(entry.id, &tokenizer.bytes(entry)))
+        .collect();
     let mut shares: Vec<Share> = by_script.into_iter().map(|(script, entries)| Share { script, entries }).collect();
-    shares.sort_by_key(|share| (std::cmp::Reverse(share.entries), share.script));
+    shares.sort_by_key(|share| (Reverse(share.entries), share.script));
     facts.scripts = shares;
-    facts.unreachable = unreachable(tokenizer);
+    hashes.par_sort_unstable();
+    facts.duplicates = duplicates(tokenizer, &hashes);
+    facts.unreachable = unreachable;
     facts
+}
+
+/// Entries that mean the same as one before, from their hashes in order.
+fn duplicates(tokenizer: &Tokenizer, hashes: &[(u64, usize)]) -> Examples {
+    let entry = |place: &usize| tokenizer.entries.get(*place);
+    let mut again: Vec<&Entry> = Vec::new();
+    for equal in hashes.chunk_by(|(one, _), (other, _)| one == other).filter(|equal| equal.len() > 1) {
+        let mut ids: HashMap<Vec<u8>, u32> = HashMap::new();
+        for entry in equal.iter().filter_map(|(_, place)| entry(place)) {
+            let bytes = tokenizer.bytes(entry);
+            let first = *ids.entry(meant(tokenizer, entry, &bytes).to_vec()).or_insert(entry.id);
+            if first != entry.id {
+                again.push(entry);
+            }
+        }
+    }
+    again.sort_by_key(|entry| entry.id);
+    let mut examples = Examples::default();
+    again.iter().for_each(|entry| examples.add(entry.id, &tokenizer.bytes(entry)));
+    examples
 }
 
 fn holes(tokenizer: &Tokenizer, facts: &mut Facts) {
@@ -164,10 +247,11 @@ fn holes(tokenizer: &Tokenizer, facts: &mut Facts) {
     }
 }
 
-fn unreachable(tokenizer: &Tokenizer) -> Option<Unreachable> {
+fn unreachable(index: &Index) -> Option<Unreachable> {
+    let tokenizer = index.tokenizer;
     match (tokenizer.model.as_str(), &tokenizer.merges) {
         ("bpe", Some(_)) if tokenizer.words_whole => None,
-        ("bpe", Some(_)) => Some(without_merge(tokenizer)),
+        ("bpe", Some(merges)) => Some(without_merge(index, merges)),
         ("bpe", None) if tokenizer.kind == "sentencepiece" => without_halves(tokenizer),
         ("sentencepiece", _) => without_halves(tokenizer),
         ("unigram", _) => split_better(tokenizer),
@@ -176,37 +260,54 @@ fn unreachable(tokenizer: &Tokenizer) -> Option<Unreachable> {
 }
 
 /// Entries of several letters that no merge of reachable ones makes.
-fn without_merge(tokenizer: &Tokenizer) -> Unreachable {
-    let single = |text: &str| text.chars().nth(1).is_none();
-    let mut reached: HashSet<String> = HashSet::new();
-    let merges = tokenizer.merges.as_deref().unwrap_or_default();
-    let mut text = String::new();
+fn without_merge(index: &Index, merges: &Merges) -> Unreachable {
+    let entries = &index.tokenizer.entries;
+    let single = |text: &[u8]| text.is_empty() || character(text) == text.len();
+    let mut reached: Vec<bool> = entries.iter().map(|entry| single(&entry.stored)).collect();
+    // Pieces that the vocabulary lacks get numbers behind its own: some programs merge on all the same.
+    let mut beyond: HashMap<&str, usize> = HashMap::new();
+    let mut number = |place: Option<u32>, text| match place.and_then(|place| usize::try_from(place).ok()) {
+        Some(place) => place,
+        None => *beyond.entry(text).or_insert_with(|| {
+            reached.push(single(text.as_bytes()));
+            reached.len() - 1
+        }),
+    };
+    let steps: Vec<[usize; 3]> = merges
+        .iter()
+        .zip(&index.merges)
+        .map(|(merge, Joined { left, right, whole })| {
+            [number(*left, merge.left), number(*right, merge.right), number(*whole, merge.whole)]
+        })
+        .collect();
     // Merges stand in the order in which they were learnt, so that once is enough; damaged lists get a few rounds.
     for _ in 0..4 {
-        let before = reached.len();
-        for merge in merges {
-            let is = |side: &str| single(side) || reached.contains(side);
-            if is(&merge.left) && is(&merge.right) {
-                text.clear();
-                text.push_str(&merge.left);
-                text.push_str(&merge.right);
-                if !reached.contains(&text) {
-                    reached.insert(text.clone());
-                }
+        let mut grown = false;
+        for [left, right, whole] in &steps {
+            let is = |place: &usize| reached.get(*place).copied().unwrap_or_default();
+            if is(left)
+                && is(right)
+                && !is(whole)
+                && let Some(whole) = reached.get_mut(*whole)
+            {
+                *whole = true;
+                grown = true;
             }
         }
-        if reached.len() == before {
+        if !grown {
             break;
         }
     }
-    let mut entries = Examples::default();
-    for entry in tokenizer.entries.iter().filter(|entry| entry.kind == EntryKind::Normal) {
-        let Ok(text) = std::str::from_utf8(&entry.stored) else { continue };
-        if !single(text) && !reached.contains(text) {
-            entries.add(entry.id, &tokenizer.bytes(entry));
+    // Of a text that stands twice, the first entry was reached.
+    let again: HashSet<u32> = index.again.iter().map(|(place, _)| *place).collect();
+    let mut missed = Examples::default();
+    for ((place, entry), reached) in (0u32..).zip(entries).zip(&reached) {
+        let missed_text = !reached && entry.kind == EntryKind::Normal && std::str::from_utf8(&entry.stored).is_ok();
+        if missed_text && !again.contains(&place) {
+            missed.add(entry.id, &index.tokenizer.bytes(entry));
         }
     }
-    Unreachable { criterion: "no merges lead there", entries }
+    Unreachable { criterion: "no merges lead there", entries: missed }
 }
 
 /// Longest piece of a SentencePiece vocabulary that is looked into, in bytes: each place in it is tried.

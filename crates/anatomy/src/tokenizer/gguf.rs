@@ -1,6 +1,6 @@
 //! The tokenizer that a GGUF carries, as llama.cpp reads it (`llama_vocab::impl::load` of its `src/llama-vocab.cpp`).
 
-use super::{Details, ENTRY_BROKEN, Entry, EntryKind, MAX_ENTRIES, Merge, Notation, Role, Stated, Tokenizer};
+use super::{Details, ENTRY_BROKEN, Entry, EntryKind, MAX_ENTRIES, Merges, Notation, Role, Stated, Tokenizer};
 use crate::container::{Container, gguf};
 use crate::metadata::{Array, Metadata, Value};
 use crate::source::Source;
@@ -179,14 +179,14 @@ fn entries(tokenizer: &mut Tokenizer, source: &Source, container: &Container) ->
         tokenizer.entries.push(Entry { id, stored: stored.into(), score, kind });
     }
     if let Some(merges) = array("merges") {
-        let mut list = Vec::new();
+        let mut list = Merges::default();
         gguf::each_text(source, container, merges, MAX_ENTRIES, |text| {
             let text = String::from_utf8_lossy(&text);
             // The first blank but one at the very begin divides.
             let at = text.char_indices().skip(1).find(|(_, c)| *c == ' ').map(|(at, _)| at);
             let (left, right) =
                 at.map_or(("", ""), |at| (text.get(..at).unwrap_or_default(), text.get(at + 1..).unwrap_or_default()));
-            list.push(Merge { left: left.into(), right: right.into() });
+            list.push(left, right);
         })?;
         tokenizer.merges = Some(list);
     }

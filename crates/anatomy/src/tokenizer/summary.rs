@@ -72,23 +72,13 @@ const MAX_FILE: u64 = 1 << 30;
 /// Sums up the tokenizer of a model from the files of its directory, each with its name. Files that have nothing to do
 /// with a tokenizer are ignored; weights need not be left out, since only first bytes are read of them.
 pub fn summarise<'a>(files: impl IntoIterator<Item = (&'a str, &'a Source)>) -> Option<TokenizerSummary> {
-    let files: Vec<(&str, &Source, &str)> = files
-        .into_iter()
-        .filter_map(|(name, source)| Some((name, source, probe::identify(source).ok()?.format.id)))
-        .collect();
+    let files = identified(files);
     let named = |ending: &str| files.iter().find(|(name, ..)| base(name) == ending);
     let with_ending =
         |endings: &[&str]| files.iter().find(|(name, ..)| endings.iter().any(|end| base(name).ends_with(end)));
 
-    let mut chat_template = with_ending(&["chat_template.jinja", "chat_template.json"]).is_some();
-    let mut special = BTreeMap::new();
-    for ending in ["tokenizer_config.json", "special_tokens_map.json"] {
-        let configuration = files.iter().find(|(name, _, id)| base(name).ends_with(ending) && *id == "config-json");
-        if let Some((_, source, _)) = configuration {
-            chat_template |= read_configuration(source, &mut special).unwrap_or(false);
-        }
-    }
-
+    let (special, configured) = configurations(&files);
+    let chat_template = configured || with_ending(&["chat_template.jinja", "chat_template.json"]).is_some();
     let of = |format: &str| files.iter().find(|(_, _, id)| *id == format);
     let mut summary = TokenizerSummary { special_tokens: special, chat_template, ..TokenizerSummary::default() };
     let read = if let Some((name, source, _)) = of("tokenizer-json") {
@@ -125,6 +115,41 @@ pub fn summarise<'a>(files: impl IntoIterator<Item = (&'a str, &'a Source)>) -> 
         summary.problem = Some(error.to_string());
     }
     Some(summary)
+}
+
+/// Files with their names and the ids of their formats.
+type Identified<'a> = Vec<(&'a str, &'a Source, &'static str)>;
+
+fn identified<'a>(files: impl IntoIterator<Item = (&'a str, &'a Source)>) -> Identified<'a> {
+    let known = |(name, source)| Some((name, source, probe::identify(source).ok()?.format.id));
+    files.into_iter().filter_map(known).collect()
+}
+
+/// The special tokens that configurations of tokenizers state, and whether they hold a chat template.
+fn configurations(files: &Identified) -> (BTreeMap<&'static str, Special>, bool) {
+    let mut special = BTreeMap::new();
+    let mut chat_template = false;
+    for ending in ["tokenizer_config.json", "special_tokens_map.json"] {
+        let configuration = files.iter().find(|(name, _, id)| base(name).ends_with(ending) && *id == "config-json");
+        if let Some((_, source, _)) = configuration {
+            chat_template |= read_configuration(source, &mut special).unwrap_or(false);
+        }
+    }
+    (special, chat_template)
+}
+
+/// The special tokens that the files beside a model's weights state; nothing for a GGUF, which states ids.
+pub(crate) fn stated_special_tokens(model: &LoadedModel) -> BTreeMap<&'static str, Special> {
+    if model.gguf().is_some_and(|file| file.container.metadata.text("tokenizer.ggml.model").is_some()) {
+        return BTreeMap::new();
+    }
+    configurations(&identified(beside(model))).0
+}
+
+/// The files of a model that are no weights.
+fn beside(model: &LoadedModel) -> impl Iterator<Item = (&str, &Source)> {
+    let files = model.files.iter().filter(|file| file.container.tensors.is_empty());
+    files.map(|file| (file.path.as_str(), &file.source))
 }
 
 pub(super) fn base(name: &str) -> &str {
@@ -575,10 +600,7 @@ fn read_sentencepiece(source: &Source, summary: &mut TokenizerSummary) -> Result
 /// Sums up the tokenizer of a model: the one within a GGUF, else from the files beside the weights.
 pub fn of_model(model: &LoadedModel) -> Option<TokenizerSummary> {
     let within = model.gguf().and_then(|file| from_gguf(&file.path, &file.source, &file.container));
-    within.or_else(|| {
-        let files = model.files.iter().filter(|file| file.container.tensors.is_empty());
-        summarise(files.map(|file| (file.path.as_str(), &file.source)))
-    })
+    within.or_else(|| summarise(beside(model)))
 }
 
 /// The tokenizer that a GGUF carries (keys of ggml's `docs/gguf.md`).

@@ -4,11 +4,14 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::{AddedToken, ENTRY_BROKEN, Entry, EntryKind, File, MAX_ENTRIES, Merge, Notation, Role, Tokenizer, words};
+use super::{
+    AddedToken, ENTRY_BROKEN, Entry, EntryKind, File, MAX_ENTRIES, Merges, Notation, Role, Tokenizer,
+    words::{self, Stage},
+};
 use crate::error::Result;
 
 /// Settings longer than this are not taken apart; the longest hold a table for normalising of some 300 KB.
@@ -25,17 +28,22 @@ pub(super) fn read(file: &File) -> Tokenizer {
 
 fn read_into(file: &File, tokenizer: &mut Tokenizer) -> Result<()> {
     let bytes = file.bytes()?;
-    let mut whole = Whole {
-        tokenizer,
-        unknown_token: None,
-        unknown_id: None,
-        merges: None,
-        refused: 0,
-        settings: [const { Value::Null }; 4],
-    };
-    let read = serde_json::Deserializer::from_slice(&bytes).deserialize_map(&mut whole);
-    let Whole { tokenizer, unknown_token, unknown_id, merges, refused, settings } = whole;
-    tokenizer.merges = merges;
+    let mut whole = Whole::default();
+    let mut read = whole.read(&bytes, true);
+    if read.is_err() {
+        // Once more in one go, which gives what stands before the fault, and its place.
+        whole = Whole::default();
+        read = whole.read(&bytes, false);
+    }
+    let Whole { vocabulary, merges, added, unknown_token, unknown_id, settings, .. } = whole;
+    tokenizer.model = whole.model;
+    tokenizer.byte_fallback = whole.byte_fallback;
+    tokenizer.words_whole = whole.words_whole;
+    tokenizer.entries = vocabulary.list;
+    let refused = vocabulary.refused + added.refused + merges.refused;
+    tokenizer.merges = merges.list;
+    tokenizer.added = added.list;
+    tokenizer.added.iter_mut().for_each(|token| token.source.clone_from(&tokenizer.source));
     if tokenizer.model.is_empty() {
         // Files of before 2020 do not name the type; only byte-pair encoding has merges.
         tokenizer.model = if tokenizer.merges.is_some() { "bpe" } else { "wordpiece" }.to_string();
@@ -63,10 +71,10 @@ fn read_into(file: &File, tokenizer: &mut Tokenizer) -> Result<()> {
         _ => Notation::Plain,
     };
     tokenizer.byte_fallback |= byte_letters;
-    tokenizer.normalizer = words::steps(normalizer);
-    tokenizer.pre_tokenizer = words::steps(pre_tokenizer);
-    tokenizer.post_processor = words::steps(post_processor);
-    tokenizer.decoder = words::steps(decoder);
+    tokenizer.normalizer = words::steps(normalizer, Stage::Before);
+    tokenizer.pre_tokenizer = words::steps(pre_tokenizer, Stage::Before);
+    tokenizer.post_processor = words::steps(post_processor, Stage::PostProcessor);
+    tokenizer.decoder = words::steps(decoder, Stage::Decoder);
     if unknown_token.is_some() || unknown_id.is_some() {
         let stated = format!("{}: model", file.name);
         let by_id = unknown_token.is_none();
@@ -80,34 +88,78 @@ fn read_into(file: &File, tokenizer: &mut Tokenizer) -> Result<()> {
     read.map_err(|error| super::summary::json_error(file.source, &error))
 }
 
-/// The file, while it is read.
-struct Whole<'a> {
-    tokenizer: &'a mut Tokenizer,
-    unknown_token: Option<String>,
-    unknown_id: Option<u64>,
-    merges: Option<Vec<Merge>>,
+/// A list that is read, up to the most that is read of any.
+struct List<T> {
+    list: Vec<T>,
+    /// What cannot be, or is too much.
     refused: u64,
-    /// Normalizer, pre-tokenizer, post-processor, decoder.
-    settings: [Value; 4],
 }
 
-impl Whole<'_> {
-    fn entry(&mut self, id: u64, text: &str, score: Option<f32>) {
-        match u32::try_from(id) {
-            Ok(id) if self.tokenizer.entries.len() < MAX_ENTRIES => {
-                self.tokenizer.entries.push(Entry {
-                    id,
-                    stored: text.as_bytes().into(),
-                    score,
-                    kind: EntryKind::Normal,
-                });
-            }
+impl<T> Default for List<T> {
+    fn default() -> Self {
+        List { list: Vec::new(), refused: 0 }
+    }
+}
+
+impl<T> List<T> {
+    fn push(&mut self, element: Option<T>) {
+        match element {
+            Some(element) if self.list.len() < MAX_ENTRIES => self.list.push(element),
             _ => self.refused += 1,
         }
     }
 }
 
-impl<'de> Visitor<'de> for &mut Whole<'_> {
+/// Merges that are read; none where the file has no list of them.
+#[derive(Default)]
+struct Pairs {
+    list: Option<Merges>,
+    refused: u64,
+}
+
+/// The file, while it is read.
+#[derive(Default)]
+struct Whole<'de> {
+    model: String,
+    byte_fallback: bool,
+    words_whole: bool,
+    vocabulary: List<Entry>,
+    merges: Pairs,
+    added: List<AddedToken>,
+    unknown_token: Option<String>,
+    unknown_id: Option<u64>,
+    /// Normalizer, pre-tokenizer, post-processor, decoder.
+    settings: [Value; 4],
+    /// Whether the two long lists are put aside, to be read at the same time.
+    apart: bool,
+    aside: [Option<&'de RawValue>; 2],
+}
+
+impl<'de> Whole<'de> {
+    fn read(&mut self, bytes: &'de [u8], apart: bool) -> serde_json::Result<()> {
+        self.apart = apart;
+        // To check all of a text at once is faster than string by string.
+        match std::str::from_utf8(bytes) {
+            Ok(text) => serde_json::Deserializer::from_str(text).deserialize_map(&mut *self)?,
+            Err(_) => serde_json::Deserializer::from_slice(bytes).deserialize_map(&mut *self)?,
+        }
+        let [vocabulary, merges] = self.aside;
+        let (vocabulary, merges) = rayon::join(
+            || vocabulary.map_or(Ok(()), |raw| Vocabulary(&mut self.vocabulary).deserialize(raw)),
+            || merges.map_or(Ok(()), |raw| Pieces(&mut self.merges).deserialize(raw)),
+        );
+        vocabulary.and(merges)
+    }
+}
+
+impl List<Entry> {
+    fn entry(&mut self, id: u64, text: &str, score: Option<f32>) {
+        let entry = |id| Entry { id, stored: text.as_bytes().into(), score, kind: EntryKind::Normal };
+        self.push(u32::try_from(id).ok().map(entry));
+    }
+}
+
+impl<'de> Visitor<'de> for &mut Whole<'de> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -120,7 +172,7 @@ impl<'de> Visitor<'de> for &mut Whole<'_> {
                 ["normalizer", "pre_tokenizer", "post_processor", "decoder"].iter().position(|name| *name == key);
             match &*key {
                 "model" => map.next_value_seed(Model(self))?,
-                "added_tokens" => map.next_value_seed(Added(self))?,
+                "added_tokens" => map.next_value_seed(Added(&mut self.added))?,
                 _ if place.is_some() => {
                     let raw: &RawValue = map.next_value()?;
                     if let Some(slot) = place.and_then(|place| self.settings.get_mut(place))
@@ -136,16 +188,16 @@ impl<'de> Visitor<'de> for &mut Whole<'_> {
     }
 }
 
-struct Added<'a, 'b>(&'a mut Whole<'b>);
+struct Added<'a>(&'a mut List<AddedToken>);
 
-impl<'de> DeserializeSeed<'de> for Added<'_, '_> {
+impl<'de> DeserializeSeed<'de> for Added<'_> {
     type Value = ();
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Added<'_, '_> {
+impl<'de> Visitor<'de> for Added<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -182,40 +234,28 @@ impl<'de> Visitor<'de> for Added<'_, '_> {
             }
         }
         while let Some(token) = list.next_element::<Token>()? {
-            if self.0.tokenizer.added.len() >= MAX_ENTRIES {
-                self.0.refused += 1;
-                continue;
-            }
             let Token { id, content, single_word, lstrip, rstrip, normalized, special } = token;
-            let source = self.0.tokenizer.source.clone();
             let id = id.and_then(|id| u32::try_from(id).ok());
             self.0.refused += u64::from(id.is_none());
-            self.0.tokenizer.added.push(AddedToken {
-                id,
-                content,
-                special,
-                lstrip,
-                rstrip,
-                normalized,
-                single_word,
-                source,
-            });
+            let source = String::new();
+            let token = AddedToken { id, content, special, lstrip, rstrip, normalized, single_word, source };
+            self.0.push(Some(token));
         }
         Ok(())
     }
 }
 
 /// The `model`.
-struct Model<'a, 'b>(&'a mut Whole<'b>);
+struct Model<'a, 'de>(&'a mut Whole<'de>);
 
-impl<'de> DeserializeSeed<'de> for Model<'_, '_> {
+impl<'de> DeserializeSeed<'de> for Model<'_, 'de> {
     type Value = ();
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         deserializer.deserialize_map(self)
     }
 }
 
-impl<'de> Visitor<'de> for Model<'_, '_> {
+impl<'de> Visitor<'de> for Model<'_, 'de> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -226,13 +266,15 @@ impl<'de> Visitor<'de> for Model<'_, '_> {
         let Model(whole) = self;
         while let Some(key) = map.next_key::<Cow<'de, str>>()? {
             match &*key {
-                "type" => whole.tokenizer.model = map.next_value::<String>()?.to_ascii_lowercase(),
-                "vocab" => map.next_value_seed(Vocabulary(whole))?,
-                "merges" => map.next_value_seed(Merges(whole))?,
+                "type" => whole.model = map.next_value::<String>()?.to_ascii_lowercase(),
+                "vocab" if whole.apart => whole.aside[0] = Some(map.next_value()?),
+                "merges" if whole.apart => whole.aside[1] = Some(map.next_value()?),
+                "vocab" => map.next_value_seed(Vocabulary(&mut whole.vocabulary))?,
+                "merges" => map.next_value_seed(Pieces(&mut whole.merges))?,
                 "unk_id" => whole.unknown_id = map.next_value()?,
                 "unk_token" => whole.unknown_token = map.next_value()?,
-                "byte_fallback" => whole.tokenizer.byte_fallback = map.next_value::<Option<bool>>()?.unwrap_or(false),
-                "ignore_merges" => whole.tokenizer.words_whole = map.next_value::<Option<bool>>()?.unwrap_or(false),
+                "byte_fallback" => whole.byte_fallback = map.next_value::<Option<bool>>()?.unwrap_or(false),
+                "ignore_merges" => whole.words_whole = map.next_value::<Option<bool>>()?.unwrap_or(false),
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }
         }
@@ -241,16 +283,16 @@ impl<'de> Visitor<'de> for Model<'_, '_> {
 }
 
 /// A vocabulary: a map from pieces to ids, or a list of pieces with scores.
-struct Vocabulary<'a, 'b>(&'a mut Whole<'b>);
+struct Vocabulary<'a>(&'a mut List<Entry>);
 
-impl<'de> DeserializeSeed<'de> for Vocabulary<'_, '_> {
+impl<'de> DeserializeSeed<'de> for Vocabulary<'_> {
     type Value = ();
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Vocabulary<'_, '_> {
+impl<'de> Visitor<'de> for Vocabulary<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -282,16 +324,16 @@ impl<'de> Visitor<'de> for Vocabulary<'_, '_> {
 }
 
 /// Merges: `"a b"` or, since 2024, `["a", "b"]`.
-struct Merges<'a, 'b>(&'a mut Whole<'b>);
+struct Pieces<'a>(&'a mut Pairs);
 
-impl<'de> DeserializeSeed<'de> for Merges<'_, '_> {
+impl<'de> DeserializeSeed<'de> for Pieces<'_> {
     type Value = ();
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Merges<'_, '_> {
+impl<'de> Visitor<'de> for Pieces<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -303,25 +345,44 @@ impl<'de> Visitor<'de> for Merges<'_, '_> {
     }
 
     fn visit_seq<S: SeqAccess<'de>>(self, mut list: S) -> Result<(), S::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Written {
-            Pair(Box<str>, Box<str>),
-            Line(String),
-        }
-        let merges = self.0.merges.get_or_insert_default();
-        while let Some(written) = list.next_element()? {
-            let merge = match written {
-                Written::Pair(left, right) => Some(Merge { left, right }),
-                Written::Line(line) => {
-                    line.split_once(' ').map(|(left, right)| Merge { left: left.into(), right: right.into() })
-                }
-            };
-            match merge {
-                Some(merge) if merges.len() < MAX_ENTRIES => merges.push(merge),
-                _ => self.0.refused += 1,
-            }
+        let merges = self.0.list.get_or_insert_default();
+        while let Some(taken) = list.next_element_seed(Pair(merges))? {
+            self.0.refused += u64::from(!taken);
         }
         Ok(())
+    }
+}
+
+/// A merge in either way of writing; gives whether it was taken.
+struct Pair<'a>(&'a mut Merges);
+
+impl<'de> DeserializeSeed<'de> for Pair<'_> {
+    type Value = bool;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Pair<'_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a merge")
+    }
+
+    fn visit_str<E>(self, line: &str) -> Result<bool, E> {
+        Ok(line.split_once(' ').is_some_and(|(left, right)| self.0.push(left, right)))
+    }
+
+    fn visit_seq<S: SeqAccess<'de>>(self, mut pair: S) -> Result<bool, S::Error> {
+        #[derive(Deserialize)]
+        struct Piece<'a>(#[serde(borrow)] Cow<'a, str>);
+        let wrong = |length| Error::invalid_length(length, &"a pair of pieces");
+        let Piece(left) = pair.next_element()?.ok_or_else(|| wrong(0))?;
+        let Piece(right) = pair.next_element()?.ok_or_else(|| wrong(1))?;
+        match pair.next_element::<IgnoredAny>()? {
+            Some(_) => Err(wrong(3)),
+            None => Ok(self.0.push(&left, &right)),
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::de::{Deserializer, MapAccess, Visitor};
 
-use super::{ENTRY_BROKEN, Entry, EntryKind, File, MAX_ENTRIES, Merge, Notation, Tokenizer};
+use super::{ENTRY_BROKEN, Entry, EntryKind, File, MAX_ENTRIES, Merges, Notation, Tokenizer};
 
 /// `vocab.json` (or `encoder.json`), with its merges where there are some.
 pub(super) fn read_json(file: &File, merges: Option<&File>) -> Tokenizer {
@@ -60,20 +60,16 @@ pub(super) fn read_json(file: &File, merges: Option<&File>) -> Tokenizer {
 }
 
 /// Merges, a line each; a first line may name the version.
-fn read_merges(bytes: &[u8]) -> (Vec<Merge>, u64) {
-    let mut merges = Vec::new();
+fn read_merges(bytes: &[u8]) -> (Merges, u64) {
+    let mut merges = Merges::default();
     let mut refused = 0;
     for line in bytes.split(|byte| *byte == b'\n') {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         if line.is_empty() || line.starts_with(b"#version") {
             continue;
         }
-        match std::str::from_utf8(line).ok().and_then(|line| line.split_once(' ')) {
-            Some((left, right)) if merges.len() < MAX_ENTRIES => {
-                merges.push(Merge { left: left.into(), right: right.into() });
-            }
-            _ => refused += 1,
-        }
+        let merge = std::str::from_utf8(line).ok().and_then(|line| line.split_once(' '));
+        refused += u64::from(!merge.is_some_and(|(left, right)| merges.push(left, right)));
     }
     (merges, refused)
 }

@@ -9,23 +9,40 @@ pub(super) fn mentions(setting: &Value, kind: &str) -> bool {
         || inner.iter().filter_map(|key| setting.get(*key)?.as_array()).flatten().any(|step| mentions(step, kind))
 }
 
+/// Where in the pipeline a step stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// On the way from text to pieces.
+    Before,
+    /// What is put round the ids.
+    PostProcessor,
+    /// On the way back to text.
+    Decoder,
+}
+
 /// Each step of a setting in words, in order.
-pub(super) fn steps(setting: &Value) -> Vec<String> {
+pub(super) fn steps(setting: &Value, stage: Stage) -> Vec<String> {
     let mut out = Vec::new();
-    walk(setting, &mut out);
+    walk(setting, stage, &mut out);
     out
 }
 
-fn walk(setting: &Value, out: &mut Vec<String>) {
+fn walk(setting: &Value, stage: Stage, out: &mut Vec<String>) {
     let Some(kind) = setting.get("type").and_then(Value::as_str) else { return };
     if kind == "Sequence" {
         let inner = ["normalizers", "pretokenizers", "processors", "decoders"];
         for step in inner.iter().filter_map(|key| setting.get(*key)?.as_array()).flatten() {
-            walk(step, out);
+            walk(step, stage, out);
         }
         return;
     }
-    out.push(step(kind, setting));
+    match (kind, stage) {
+        // There it moves offsets alone.
+        ("ByteLevel", Stage::PostProcessor) => {}
+        ("ByteLevel", Stage::Decoder) => out.push("letters back to bytes".to_string()),
+        ("Metaspace", Stage::Decoder) => out.push("▁ back to blanks".to_string()),
+        _ => out.push(step(kind, setting)),
+    }
 }
 
 fn step(kind: &str, step: &Value) -> String {
@@ -106,11 +123,11 @@ fn step(kind: &str, step: &Value) -> String {
         "Digits" => "numbers cut off".to_string(),
         "UnicodeScripts" => "cut where the script changes".to_string(),
         "CharDelimiterSplit" => format!("cut at {:?}", text("delimiter")),
-        "TemplateProcessing" => format!("puts round a text: {}", template(step.get("single"))),
+        "TemplateProcessing" => template(step.get("single")),
         "BertProcessing" | "RobertaProcessing" => {
             let token =
                 |key: &str| step.get(key).and_then(|pair| pair.get(0)?.as_str()).unwrap_or_default().to_string();
-            format!("puts round a text: {} … {}", token("cls"), token("sep"))
+            format!("{} … {}", token("cls"), token("sep"))
         }
         "BPEDecoder" => format!("{:?} becomes a blank", text("suffix")),
         "WordPiece" => format!("{:?} joins pieces", text("prefix")),

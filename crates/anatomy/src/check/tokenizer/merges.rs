@@ -1,12 +1,10 @@
 //! The merges of byte-pair encoding against its vocabulary.
 
-use rayon::prelude::*;
-
 use super::shown;
 use super::vocabulary::{Vocabulary, more};
 use crate::finding::{Finding, Rule, Severity};
 use crate::report::units::{count, thousands};
-use crate::tokenizer::{Entry, EntryKind, Merge, Notation};
+use crate::tokenizer::{Entry, EntryKind, Joined, Notation};
 
 static TOKEN_MISSING: Rule = Rule {
     name: "merge-token-missing",
@@ -33,16 +31,6 @@ static UNMADE: Rule = Rule {
 /// The rules of this module.
 pub(crate) const RULES: &[&Rule] = &[&TOKEN_MISSING, &NONE, &UNMADE];
 
-/// What the merges of one part of the list do.
-#[derive(Default)]
-struct Work {
-    /// Places of the tokens that they make.
-    made: Vec<u32>,
-    /// Merges that cannot be, and the first with what it lacks.
-    broken: usize,
-    first: Option<(usize, String)>,
-}
-
 /// Looks for faults of the merges.
 pub(super) fn check(vocabulary: &Vocabulary, findings: &mut Vec<Finding>) {
     let tokenizer = vocabulary.tokenizer;
@@ -57,8 +45,10 @@ pub(super) fn check(vocabulary: &Vocabulary, findings: &mut Vec<Finding>) {
         let text = entry.kind == EntryKind::Normal && !super::roles::is_marker(&entry.stored);
         text && symbols(entry, tokenizer.notation) > 1
     };
-    let merges = match tokenizer.merges.as_deref() {
-        Some([]) | None if matches!(tokenizer.kind, "gguf" | "tokenizer-json") => {
+    let holds_merges = matches!(tokenizer.kind, "gguf" | "tokenizer-json");
+    let merges = match &tokenizer.merges {
+        Some(merges) if !merges.is_empty() || !holds_merges => merges,
+        _ if holds_merges => {
             let kimi =
                 super::gguf::settings(tokenizer).is_some_and(|settings| settings.pre.as_deref() == Some("kimi-k2"));
             let pieces = tokenizer.entries.iter().filter(long).count();
@@ -68,23 +58,25 @@ pub(super) fn check(vocabulary: &Vocabulary, findings: &mut Vec<Finding>) {
             }
             return;
         }
-        None => return,
-        Some(merges) => merges,
+        _ => return,
     };
-    const PART: usize = 1 << 14;
-    let parts: Vec<Work> =
-        merges.par_chunks(PART).enumerate().map(|(part, merges)| work(vocabulary, merges, part * PART)).collect();
-    let broken: usize = parts.iter().map(|part| part.broken).sum();
-    if let Some((place, lacks)) = parts.iter().find_map(|part| part.first.as_ref()) {
-        let merge = merges.get(*place).map(|merge| format!("{:?}", format!("{} {}", merge.left, merge.right)));
-        let more = more(broken - 1);
-        find(&TOKEN_MISSING, format!("merge {place}, {}: {lacks} is no token{more}", merge.unwrap_or_default()));
+    let joined = || merges.iter().zip(&vocabulary.index.merges);
+    let is_broken = |joined: &Joined| joined.left.is_none() || joined.right.is_none() || joined.whole.is_none();
+    let mut broken = joined().enumerate().filter(|(_, (_, joined))| is_broken(joined));
+    if let Some((place, (merge, joined))) = broken.next() {
+        let lacks = match joined {
+            Joined { left: None, .. } => merge.left,
+            Joined { right: None, .. } => merge.right,
+            _ => merge.whole,
+        };
+        let (lacks, more) = (shown(lacks.as_bytes()), more(broken.count()));
+        find(&TOKEN_MISSING, format!("merge {place}, {:?}: {lacks} is no token{more}", merge.to_string()));
     }
     let mut made = vec![false; tokenizer.entries.len()];
     // A text that stands twice is one fault, not two.
-    let again = vocabulary.again.iter().map(|(place, _)| place);
-    for place in parts.iter().flat_map(|part| &part.made).chain(again) {
-        if let Some(slot) = usize::try_from(*place).ok().and_then(|place| made.get_mut(place)) {
+    let again = vocabulary.index.again.iter().map(|(place, _)| *place);
+    for place in joined().filter_map(|(_, joined)| joined.whole).chain(again) {
+        if let Some(slot) = usize::try_from(place).ok().and_then(|place| made.get_mut(place)) {
             *slot = true;
         }
     }
@@ -101,32 +93,6 @@ pub(super) fn check(vocabulary: &Vocabulary, findings: &mut Vec<Finding>) {
         let first = format!("{} {}", thousands(first.id.into()), shown(&first.stored));
         find(&UNMADE, format!("{tokens} never made by a merge; {which} {first}"));
     }
-}
-
-/// Follows the merges of one part of the list, which begins at `start`.
-fn work(vocabulary: &Vocabulary, merges: &[Merge], start: usize) -> Work {
-    let mut work = Work { made: Vec::with_capacity(merges.len()), ..Work::default() };
-    let mut whole = Vec::new();
-    for (place, Merge { left, right }) in (start..).zip(merges) {
-        whole.clear();
-        whole.extend_from_slice(left.as_bytes());
-        whole.extend_from_slice(right.as_bytes());
-        let made = vocabulary.place(&whole).or_else(|| {
-            // What continues a word may have a prefix that is dropped in joining.
-            let right = right.strip_prefix("##")?;
-            whole.truncate(left.len());
-            whole.extend_from_slice(right.as_bytes());
-            vocabulary.place(&whole)
-        });
-        let lacks = [left, right].into_iter().find(|part| vocabulary.place(part.as_bytes()).is_none());
-        let lacks = lacks.map(|part| shown(part.as_bytes())).or_else(|| made.is_none().then(|| shown(&whole)));
-        work.made.extend(made.and_then(|made| u32::try_from(made).ok()));
-        if let Some(lacks) = lacks {
-            work.broken += 1;
-            work.first.get_or_insert((place, lacks));
-        }
-    }
-    work
 }
 
 /// How many symbols a token's text begins as.

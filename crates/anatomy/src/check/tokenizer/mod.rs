@@ -19,7 +19,7 @@ pub(crate) mod vocabulary;
 use crate::analysis::Analysis;
 use crate::finding::{Finding, Severity};
 use crate::model::Model;
-use crate::tokenizer::{self, Tokenizer};
+use crate::tokenizer::{self, Index};
 
 use rows::Rows;
 use statements::Statements;
@@ -93,18 +93,20 @@ impl<'a> Subject<'a> {
 
 /// Verifies the tokenizers of a model against each other, the configuration and the weights.
 pub fn verify(analysis: &Analysis) -> Verdict {
-    verify_with(analysis, &tokenizer::of(analysis.model))
+    let tokenizers = tokenizer::of(analysis.model);
+    let indices: Vec<Index> = tokenizers.iter().map(Index::new).collect();
+    verify_with(analysis, &indices)
 }
 
 /// Verifies tokenizers that were read already, the one that loaders prefer first.
-pub fn verify_with(analysis: &Analysis, tokenizers: &[Tokenizer]) -> Verdict {
+pub fn verify_with(analysis: &Analysis, tokenizers: &[Index]) -> Verdict {
     let statements = Statements::of(analysis.model);
     let rows = Rows::of(analysis, &statements);
     let vocabularies: Vec<Vocabulary> = tokenizers.iter().map(Vocabulary::new).collect();
     let subject = Subject { model: analysis.model, statements: &statements, rows: &rows, vocabularies: &vocabularies };
     let mut findings: Vec<Finding> = Vec::new();
     // What the files beside say is read once for each tokenizer.
-    for finding in tokenizers.iter().flat_map(|tokenizer| &tokenizer.findings) {
+    for finding in tokenizers.iter().flat_map(|index| &index.tokenizer.findings) {
         let same = |known: &Finding| {
             known.rule == finding.rule && known.file == finding.file && known.message == finding.message
         };

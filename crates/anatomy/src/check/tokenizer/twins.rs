@@ -4,7 +4,7 @@ use super::vocabulary::Vocabulary;
 use super::{Subject, shown};
 use crate::finding::{Finding, Rule, Severity};
 use crate::report::units::{count, thousands};
-use crate::tokenizer::{Entry, EntryKind};
+use crate::tokenizer::{Entry, EntryKind, Merges};
 
 static DIFFER: Rule = Rule {
     name: "tokenizer-files-differ",
@@ -103,11 +103,11 @@ fn compare(main: &Vocabulary, other: &Vocabulary, findings: &mut Vec<Finding>) {
         find(&DIFFER, format!("{} not the same in {one} and {two}: {first}", tokens(wrong + alone)));
     }
     if let (Some(ours), Some(theirs)) = (&main.tokenizer.merges, &other.tokenizer.merges) {
-        let differs = ours.iter().zip(theirs).position(|(one, other)| one != other);
+        let differs = ours.iter().zip(theirs.iter()).position(|(one, other)| one != other);
         let shorter = (ours.len() != theirs.len()).then(|| ours.len().min(theirs.len()));
         if let Some(place) = differs.or(shorter) {
-            let merge = |list: &[crate::tokenizer::Merge]| match list.get(place) {
-                Some(merge) => format!("{:?}", format!("{} {}", merge.left, merge.right)),
+            let merge = |list: &Merges| match list.get(place) {
+                Some(merge) => format!("{:?}", merge.to_string()),
                 None => format!("none: there are {}", thousands(list.len() as u64)),
             };
             let (ours, theirs) = (merge(ours), merge(theirs));

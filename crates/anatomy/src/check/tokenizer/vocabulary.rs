@@ -1,12 +1,9 @@
 //! A vocabulary for itself: each id once, each text once, every byte reachable, scores that are numbers.
 
-use foldhash::fast::RandomState;
-use std::collections::HashMap;
-
 use super::shown;
 use crate::finding::{Finding, Rule, Severity};
 use crate::report::units::{count, thousands};
-use crate::tokenizer::{Entry, EntryKind, Notation, Tokenizer};
+use crate::tokenizer::{Entry, EntryKind, Index, Notation, Tokenizer};
 
 static EMPTY: Rule = Rule {
     name: "vocabulary-empty",
@@ -70,25 +67,12 @@ pub(crate) const RULES: &[&Rule] =
 /// A tokenizer with its tokens by their text.
 pub(super) struct Vocabulary<'a> {
     pub tokenizer: &'a Tokenizer,
-    /// Places in the entries, by text: the first of several.
-    places: HashMap<&'a [u8], u32, RandomState>,
-    /// Places of entries whose text another one has already, with the other's.
-    pub again: Vec<(u32, u32)>,
+    pub index: &'a Index<'a>,
 }
 
 impl<'a> Vocabulary<'a> {
-    pub fn new(tokenizer: &'a Tokenizer) -> Self {
-        let mut places = HashMap::with_capacity_and_hasher(tokenizer.entries.len(), RandomState::default());
-        let mut again = Vec::new();
-        for (place, entry) in (0u32..).zip(&tokenizer.entries) {
-            match places.entry(&*entry.stored) {
-                std::collections::hash_map::Entry::Vacant(free) => {
-                    free.insert(place);
-                }
-                std::collections::hash_map::Entry::Occupied(taken) => again.push((place, *taken.get())),
-            }
-        }
-        Vocabulary { tokenizer, places, again }
+    pub fn new(index: &'a Index<'a>) -> Self {
+        Vocabulary { tokenizer: index.tokenizer, index }
     }
 
     /// The file that holds it, without its folder.
@@ -98,7 +82,7 @@ impl<'a> Vocabulary<'a> {
 
     /// The place of a text's entry.
     pub fn place(&self, text: &[u8]) -> Option<usize> {
-        self.places.get(text).and_then(|place| usize::try_from(*place).ok())
+        self.index.place(text)
     }
 
     /// The entry of a text.
@@ -125,10 +109,9 @@ impl<'a> Vocabulary<'a> {
     /// How many texts the vocabulary has without what is only added to it.
     pub fn trained(&self) -> usize {
         let is_added = |place: &u32| {
-            let entry = usize::try_from(*place).ok().and_then(|place| self.tokenizer.entries.get(place));
-            entry.is_some_and(|entry| self.tokenizer.appended.binary_search(&entry.id).is_ok())
+            self.index.at(*place).is_some_and(|entry| self.tokenizer.appended.binary_search(&entry.id).is_ok())
         };
-        let again = self.again.iter().filter(|(place, _)| !is_added(place)).count();
+        let again = self.index.again.iter().filter(|(place, _)| !is_added(place)).count();
         self.tokenizer.entries.len().saturating_sub(self.tokenizer.appended.len()).saturating_sub(again)
     }
 
@@ -164,17 +147,16 @@ impl<'a> Vocabulary<'a> {
             let more = more(same.count());
             find(&ID_TWICE, format!("{first} and {second} both have the id {}{more}", thousands(one.id.into())));
         }
-        if let Some((again, first)) = self.again.first() {
-            let entry = |place: &u32| usize::try_from(*place).ok().and_then(|place| entries.get(place));
-            if let (Some(again), Some(first)) = (entry(again), entry(first)) {
-                let rule = match self.tokenizer.kind {
-                    "gguf" | "sentencepiece" => &TEXT_REFUSED,
-                    _ => &TEXT_TWICE,
-                };
-                let (one, next) = (thousands(first.id.into()), thousands(again.id.into()));
-                let more = more(self.again.len() - 1);
-                find(rule, format!("{} has the ids {one} and {next}{more}", shown(&again.stored)));
-            }
+        if let Some((again, first)) = self.index.again.first()
+            && let (Some(again), Some(first)) = (self.index.at(*again), self.index.at(*first))
+        {
+            let rule = match self.tokenizer.kind {
+                "gguf" | "sentencepiece" => &TEXT_REFUSED,
+                _ => &TEXT_TWICE,
+            };
+            let (one, next) = (thousands(first.id.into()), thousands(again.id.into()));
+            let more = more(self.index.again.len() - 1);
+            find(rule, format!("{} has the ids {one} and {next}{more}", shown(&again.stored)));
         }
         if self.is_whole() {
             self.holes(&mut find);

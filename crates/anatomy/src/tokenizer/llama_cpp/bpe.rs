@@ -9,7 +9,7 @@ use super::split::Text;
 use super::unicode;
 use super::vocabulary::Vocabulary;
 use crate::error::Result;
-use crate::tokenizer::{GgufSettings, Tokenizer, letter_of_byte, tag_of_byte};
+use crate::tokenizer::{GgufSettings, Merges, Tokenizer, letter_of_byte, tag_of_byte};
 
 type Hash = foldhash::fast::RandomState;
 
@@ -55,9 +55,9 @@ impl Bpe {
             }
         };
         let mut merges = HashMap::default();
-        for (rank, merge) in (0u32..).zip(tokenizer.merges.iter().flatten()) {
-            let pair = (number(&merge.left), number(&merge.right));
-            let whole = number(&[&*merge.left, &*merge.right].concat());
+        for (rank, merge) in (0u32..).zip(tokenizer.merges.iter().flat_map(Merges::iter)) {
+            let pair = (number(merge.left), number(merge.right));
+            let whole = number(merge.whole);
             // The first of two counts.
             merges.entry(pair).or_insert((rank, whole));
         }

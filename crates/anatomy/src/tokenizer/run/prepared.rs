@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::tokenizer::{AddedToken, Tokenizer};
+use crate::tokenizer::{AddedToken, Merges, Tokenizer};
 
 /// Qwen 2's pattern (`Qwen2Converter` of transformers' `convert_slow_tokenizer.py`).
 const QWEN2: &str =
@@ -118,7 +118,8 @@ fn byte_pairs(tokenizer: &Tokenizer) -> Result<Value> {
             return Err(Error::new(ErrorKind::Unsupported, message).help(help));
         }
     }
-    let merges: Vec<Value> = tokenizer.merges.iter().flatten().map(|merge| json!([merge.left, merge.right])).collect();
+    let merges: Vec<Value> =
+        tokenizer.merges.iter().flat_map(Merges::iter).map(|merge| json!([merge.left, merge.right])).collect();
     let processor = match (&first, &last) {
         (None, None) => {
             json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": false, "use_regex": true})
