@@ -12,6 +12,7 @@ use anatomy::report::{Chat, ChatTemplates, Comparison, Decoded, Encoded, Encoded
 use anatomy::source::Source;
 use anatomy::tokenizer::{self, Encoder, Index, Options, Tokenizer};
 use anatomy::{Error, ErrorKind};
+use rayon::prelude::*;
 
 use crate::chat;
 use crate::model::local;
@@ -221,23 +222,24 @@ fn encode_lines(encoder: &Encoder, path: &Path, options: Options, output: &Outpu
     .map_err(|error| fail(&error))?;
     let json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("jsonl"));
     let whole = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
-    let mut results = Vec::new();
-    let mut total = 0;
-    let mut replaced = 0;
-    let lines = whole.split(|byte| *byte == b'\n').filter(|_| !bytes.is_empty());
-    for (number, line) in lines.enumerate() {
+    let lines: Vec<&[u8]> = whole.split(|byte| *byte == b'\n').filter(|_| !bytes.is_empty()).collect();
+    // Ids, bytes of the text, and whether some of it had to be replaced.
+    let encode = |(number, line): (usize, &&[u8])| {
         let place = |error: Error| error.in_file(format!("{shown}, line {}", number + 1));
         let line = if json { line } else { line.strip_suffix(b"\r").unwrap_or(line) };
         let text = if json { json_text(line).map_err(place)? } else { String::from_utf8_lossy(line) };
-        replaced += usize::from(matches!(&text, Cow::Owned(_)) && !json);
-        total += text.len();
-        let pieces = encoder.encode(&text, options).map_err(place)?;
-        results.push(pieces.iter().map(|piece| piece.id).collect());
-    }
+        let replaced = matches!(&text, Cow::Owned(_)) && !json;
+        let ids: Vec<u32> = encoder.encode(&text, options).map_err(place)?.iter().map(|piece| piece.id).collect();
+        Ok((ids, text.len(), replaced))
+    };
+    let encoded: Vec<(Vec<u32>, usize, bool)> =
+        lines.par_iter().enumerate().map(encode).collect::<Result<_, Error>>()?;
+    let total = encoded.iter().map(|(_, length, _)| length).sum();
+    let replaced = encoded.iter().filter(|(.., replaced)| *replaced).count();
     if replaced > 0 {
         output.note(&format!("{shown}: {replaced} lines are not UTF-8; what is invalid in them was replaced"));
     }
-    Ok(EncodedLines::new(results, total))
+    Ok(EncodedLines::new(encoded.into_iter().map(|(ids, ..)| ids).collect(), total))
 }
 
 /// A JSON string; half a pair of surrogates, which JSON can write and text cannot hold, is replaced.

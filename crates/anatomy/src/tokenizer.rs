@@ -7,6 +7,7 @@ mod config;
 mod facts;
 mod gguf;
 mod index;
+mod lists;
 mod llama_cpp;
 mod merges;
 mod run;

@@ -6,9 +6,10 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
+use super::lists::{Each, Vocabulary};
 use crate::bytes::Reader;
 use crate::container::protobuf::{Fields, Value, text};
 use crate::container::sentencepiece::{model_type, piece};
@@ -264,6 +265,14 @@ struct TokenizerJson<'a> {
 }
 
 impl TokenizerJson<'_> {
+    /// What takes in the vocabulary.
+    fn vocabulary<'de>(&mut self) -> impl DeserializeSeed<'de, Value = ()> {
+        Vocabulary(|id, piece: &str, _| {
+            self.ids.insert(id);
+            self.note(piece, id);
+        })
+    }
+
     /// Notes the id of a token, where it is a special one.
     fn note(&mut self, token: &str, id: u64) {
         for special in self.summary.special_tokens.values_mut() {
@@ -306,38 +315,6 @@ impl<'de> Visitor<'de> for &mut TokenizerJson<'_> {
     }
 }
 
-/// Hands each element of a list to a function.
-struct Each<F, T>(F, std::marker::PhantomData<T>);
-
-impl<T, F: FnMut(T)> Each<F, T> {
-    fn new(function: F) -> Self {
-        Each(function, std::marker::PhantomData)
-    }
-}
-
-impl<'de, T: Deserialize<'de>, F: FnMut(T)> DeserializeSeed<'de> for Each<F, T> {
-    type Value = ();
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de, T: Deserialize<'de>, F: FnMut(T)> Visitor<'de> for Each<F, T> {
-    type Value = ();
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("a list")
-    }
-    fn visit_seq<S: SeqAccess<'de>>(mut self, mut list: S) -> Result<(), S::Error> {
-        while let Some(element) = list.next_element()? {
-            (self.0)(element);
-        }
-        Ok(())
-    }
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-}
-
 /// The `model` of a `tokenizer.json`.
 struct Model<'a, 'b>(&'a mut TokenizerJson<'b>);
 
@@ -360,11 +337,11 @@ impl<'de> Visitor<'de> for Model<'_, '_> {
         while let Some(key) = map.next_key::<Cow<'de, str>>()? {
             match &*key {
                 "type" => found.summary.model = map.next_value::<String>()?.to_ascii_lowercase(),
-                "vocab" => map.next_value_seed(Vocabulary(found))?,
+                "vocab" => map.next_value_seed(found.vocabulary())?,
                 "merges" => {
                     let mut count = 0;
-                    map.next_value_seed(Each::new(|_: IgnoredAny| count += 1))?;
-                    found.summary.merges = Some(count);
+                    let listed = map.next_value_seed(Each::new(|_: IgnoredAny| count += 1))?;
+                    found.summary.merges = listed.then_some(count);
                 }
                 "unk_id" => found.unknown_id = map.next_value()?,
                 "unk_token" => {
@@ -387,46 +364,6 @@ impl<'de> Visitor<'de> for Model<'_, '_> {
     }
 }
 
-/// A vocabulary: a map from pieces to ids, or a list of pieces with scores.
-struct Vocabulary<'a, 'b>(&'a mut TokenizerJson<'b>);
-
-impl<'de> DeserializeSeed<'de> for Vocabulary<'_, '_> {
-    type Value = ();
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Vocabulary<'_, '_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("a vocabulary")
-    }
-
-    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<(), M::Error> {
-        #[derive(Deserialize)]
-        struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
-        while let Some((Key(piece), id)) = map.next_entry::<Key<'de>, u64>()? {
-            self.0.ids.insert(id);
-            self.0.note(&piece, id);
-        }
-        Ok(())
-    }
-
-    fn visit_seq<S: SeqAccess<'de>>(self, mut list: S) -> Result<(), S::Error> {
-        #[derive(Deserialize)]
-        struct Piece<'a>(#[serde(borrow)] Cow<'a, str>, #[allow(dead_code)] f64);
-        let mut id = 0;
-        while let Some(Piece(piece, _)) = list.next_element()? {
-            self.0.ids.insert(id);
-            self.0.note(&piece, id);
-            id += 1;
-        }
-        Ok(())
-    }
-}
-
 fn read_vocab_json(source: &Source, merges: Option<&Source>, summary: &mut TokenizerSummary) -> Result<()> {
     summary.model = if merges.is_some() { "bpe" } else { "wordlevel" }.to_string();
     if let Some(merges) = merges {
@@ -437,7 +374,7 @@ fn read_vocab_json(source: &Source, merges: Option<&Source>, summary: &mut Token
     }
     let bytes = whole(source)?;
     let mut found = TokenizerJson { summary, ids: Ids::default(), unknown_id: None };
-    let read = Vocabulary(&mut found).deserialize(&mut serde_json::Deserializer::from_slice(&bytes));
+    let read = found.vocabulary().deserialize(&mut serde_json::Deserializer::from_slice(&bytes));
     let TokenizerJson { ids, summary, .. } = found;
     ids.write(summary);
     read.map_err(|error| json_error(source, &error))
@@ -504,7 +441,7 @@ fn read_tekken(source: &Source, summary: &mut TokenizerSummary) -> Result<()> {
             while let Some(key) = map.next_key::<Cow<'de, str>>()? {
                 match &*key {
                     "config" => self.config = map.next_value()?,
-                    "vocab" => map.next_value_seed(Each::new(|_: IgnoredAny| self.pieces += 1))?,
+                    "vocab" => drop(map.next_value_seed(Each::new(|_: IgnoredAny| self.pieces += 1))?),
                     "special_tokens" => self.special = map.next_value()?,
                     _ => drop(map.next_value::<IgnoredAny>()?),
                 }

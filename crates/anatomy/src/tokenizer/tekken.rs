@@ -4,8 +4,9 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
+use super::lists::Each;
 use super::{
     AddedToken, Details, ENTRY_BROKEN, Entry, EntryKind, File, MAX_ENTRIES, Notation, Role, Tokenizer, base64,
 };
@@ -154,7 +155,7 @@ impl<'de> Visitor<'de> for &mut Tekken {
         while let Some(key) = map.next_key::<Cow<'de, str>>()? {
             match &*key {
                 "config" => self.config = map.next_value()?,
-                "vocab" => map.next_value_seed(Pieces(self))?,
+                "vocab" => drop(map.next_value_seed(Each::new(|piece| self.piece(piece)))?),
                 "special_tokens" => self.special = map.next_value()?,
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }
@@ -163,37 +164,20 @@ impl<'de> Visitor<'de> for &mut Tekken {
     }
 }
 
-struct Pieces<'a>(&'a mut Tekken);
-
-impl<'de> DeserializeSeed<'de> for Pieces<'_> {
-    type Value = ();
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_seq(self)
-    }
+#[derive(Deserialize)]
+struct Piece<'a> {
+    rank: u64,
+    #[serde(borrow)]
+    token_bytes: Cow<'a, str>,
 }
 
-impl<'de> Visitor<'de> for Pieces<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("a list of pieces")
-    }
-
-    fn visit_seq<S: SeqAccess<'de>>(self, mut list: S) -> Result<(), S::Error> {
-        #[derive(Deserialize)]
-        struct Piece<'a> {
-            rank: u64,
-            #[serde(borrow)]
-            token_bytes: Cow<'a, str>,
-        }
-        while let Some(Piece { rank, token_bytes }) = list.next_element()? {
-            match (u32::try_from(rank), base64(token_bytes.as_bytes())) {
-                (Ok(id), Some(piece)) if self.0.pieces.len() < MAX_ENTRIES => {
-                    self.0.pieces.push(Entry { id, stored: piece.into(), score: None, kind: EntryKind::Normal });
-                }
-                _ => self.0.refused += 1,
+impl Tekken {
+    fn piece(&mut self, Piece { rank, token_bytes }: Piece) {
+        match (u32::try_from(rank), base64(token_bytes.as_bytes())) {
+            (Ok(id), Some(piece)) if self.pieces.len() < MAX_ENTRIES => {
+                self.pieces.push(Entry { id, stored: piece.into(), score: None, kind: EntryKind::Normal });
             }
+            _ => self.refused += 1,
         }
-        Ok(())
     }
 }

@@ -4,10 +4,11 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::lists::{Each, Pair, Vocabulary};
 use super::{
     AddedToken, ENTRY_BROKEN, Entry, EntryKind, File, MAX_ENTRIES, Merges, Notation, Role, Tokenizer,
     words::{self, Stage},
@@ -35,13 +36,13 @@ fn read_into(file: &File, tokenizer: &mut Tokenizer) -> Result<()> {
         whole = Whole::default();
         read = whole.read(&bytes, false);
     }
-    let Whole { vocabulary, merges, added, unknown_token, unknown_id, settings, .. } = whole;
+    let Whole { vocabulary, merges, has_merges, added, unknown_token, unknown_id, settings, .. } = whole;
     tokenizer.model = whole.model;
     tokenizer.byte_fallback = whole.byte_fallback;
     tokenizer.words_whole = whole.words_whole;
     tokenizer.entries = vocabulary.list;
     let refused = vocabulary.refused + added.refused + merges.refused;
-    tokenizer.merges = merges.list;
+    tokenizer.merges = has_merges.then_some(merges.list);
     tokenizer.added = added.list;
     tokenizer.added.iter_mut().for_each(|token| token.source.clone_from(&tokenizer.source));
     if tokenizer.model.is_empty() {
@@ -110,11 +111,21 @@ impl<T> List<T> {
     }
 }
 
-/// Merges that are read; none where the file has no list of them.
+/// Merges that are read.
 #[derive(Default)]
 struct Pairs {
-    list: Option<Merges>,
+    list: Merges,
     refused: u64,
+}
+
+impl Pairs {
+    /// What takes them in.
+    fn seed<'de>(&mut self) -> impl DeserializeSeed<'de, Value = bool> {
+        Each::new(|Pair(merge): Pair<'de>| {
+            let taken = merge.is_some_and(|(left, right)| self.list.push(&left, &right));
+            self.refused += u64::from(!taken);
+        })
+    }
 }
 
 /// The file, while it is read.
@@ -125,6 +136,7 @@ struct Whole<'de> {
     words_whole: bool,
     vocabulary: List<Entry>,
     merges: Pairs,
+    has_merges: bool,
     added: List<AddedToken>,
     unknown_token: Option<String>,
     unknown_id: Option<u64>,
@@ -145,17 +157,21 @@ impl<'de> Whole<'de> {
         }
         let [vocabulary, merges] = self.aside;
         let (vocabulary, merges) = rayon::join(
-            || vocabulary.map_or(Ok(()), |raw| Vocabulary(&mut self.vocabulary).deserialize(raw)),
-            || merges.map_or(Ok(()), |raw| Pieces(&mut self.merges).deserialize(raw)),
+            || vocabulary.map_or(Ok(()), |raw| self.vocabulary.seed().deserialize(raw)),
+            || merges.map_or(Ok(false), |raw| self.merges.seed().deserialize(raw)),
         );
-        vocabulary.and(merges)
+        self.has_merges |= merges?;
+        vocabulary
     }
 }
 
 impl List<Entry> {
-    fn entry(&mut self, id: u64, text: &str, score: Option<f32>) {
-        let entry = |id| Entry { id, stored: text.as_bytes().into(), score, kind: EntryKind::Normal };
-        self.push(u32::try_from(id).ok().map(entry));
+    /// What takes them in.
+    fn seed<'de>(&mut self) -> impl DeserializeSeed<'de, Value = ()> {
+        Vocabulary(|id, text: &str, score| {
+            let entry = |id| Entry { id, stored: text.as_bytes().into(), score, kind: EntryKind::Normal };
+            self.push(u32::try_from(id).ok().map(entry));
+        })
     }
 }
 
@@ -172,7 +188,7 @@ impl<'de> Visitor<'de> for &mut Whole<'de> {
                 ["normalizer", "pre_tokenizer", "post_processor", "decoder"].iter().position(|name| *name == key);
             match &*key {
                 "model" => map.next_value_seed(Model(self))?,
-                "added_tokens" => map.next_value_seed(Added(&mut self.added))?,
+                "added_tokens" => drop(map.next_value_seed(Each::new(|token| self.added.added(token)))?),
                 _ if place.is_some() => {
                     let raw: &RawValue = map.next_value()?;
                     if let Some(slot) = place.and_then(|place| self.settings.get_mut(place))
@@ -188,60 +204,40 @@ impl<'de> Visitor<'de> for &mut Whole<'de> {
     }
 }
 
-struct Added<'a>(&'a mut List<AddedToken>);
+/// A token of the list of added ones.
+#[derive(Deserialize)]
+#[serde(default)]
+struct Added {
+    id: Option<u64>,
+    content: String,
+    single_word: bool,
+    lstrip: bool,
+    rstrip: bool,
+    normalized: bool,
+    special: bool,
+}
 
-impl<'de> DeserializeSeed<'de> for Added<'_> {
-    type Value = ();
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
+impl Default for Added {
+    fn default() -> Self {
+        Added {
+            id: None,
+            content: String::new(),
+            single_word: false,
+            lstrip: false,
+            rstrip: false,
+            normalized: true,
+            special: false,
+        }
     }
 }
 
-impl<'de> Visitor<'de> for Added<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("a list of added tokens")
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_seq<S: SeqAccess<'de>>(self, mut list: S) -> Result<(), S::Error> {
-        #[derive(Deserialize)]
-        #[serde(default)]
-        struct Token {
-            id: Option<u64>,
-            content: String,
-            single_word: bool,
-            lstrip: bool,
-            rstrip: bool,
-            normalized: bool,
-            special: bool,
-        }
-        impl Default for Token {
-            fn default() -> Self {
-                Token {
-                    id: None,
-                    content: String::new(),
-                    single_word: false,
-                    lstrip: false,
-                    rstrip: false,
-                    normalized: true,
-                    special: false,
-                }
-            }
-        }
-        while let Some(token) = list.next_element::<Token>()? {
-            let Token { id, content, single_word, lstrip, rstrip, normalized, special } = token;
-            let id = id.and_then(|id| u32::try_from(id).ok());
-            self.0.refused += u64::from(id.is_none());
-            let source = String::new();
-            let token = AddedToken { id, content, special, lstrip, rstrip, normalized, single_word, source };
-            self.0.push(Some(token));
-        }
-        Ok(())
+impl List<AddedToken> {
+    fn added(&mut self, token: Added) {
+        let Added { id, content, single_word, lstrip, rstrip, normalized, special } = token;
+        let id = id.and_then(|id| u32::try_from(id).ok());
+        self.refused += u64::from(id.is_none());
+        let source = String::new();
+        self.push(Some(AddedToken { id, content, special, lstrip, rstrip, normalized, single_word, source }));
     }
 }
 
@@ -269,8 +265,8 @@ impl<'de> Visitor<'de> for Model<'_, 'de> {
                 "type" => whole.model = map.next_value::<String>()?.to_ascii_lowercase(),
                 "vocab" if whole.apart => whole.aside[0] = Some(map.next_value()?),
                 "merges" if whole.apart => whole.aside[1] = Some(map.next_value()?),
-                "vocab" => map.next_value_seed(Vocabulary(&mut whole.vocabulary))?,
-                "merges" => map.next_value_seed(Pieces(&mut whole.merges))?,
+                "vocab" => map.next_value_seed(whole.vocabulary.seed())?,
+                "merges" => whole.has_merges = map.next_value_seed(whole.merges.seed())?,
                 "unk_id" => whole.unknown_id = map.next_value()?,
                 "unk_token" => whole.unknown_token = map.next_value()?,
                 "byte_fallback" => whole.byte_fallback = map.next_value::<Option<bool>>()?.unwrap_or(false),
@@ -279,110 +275,5 @@ impl<'de> Visitor<'de> for Model<'_, 'de> {
             }
         }
         Ok(())
-    }
-}
-
-/// A vocabulary: a map from pieces to ids, or a list of pieces with scores.
-struct Vocabulary<'a>(&'a mut List<Entry>);
-
-impl<'de> DeserializeSeed<'de> for Vocabulary<'_> {
-    type Value = ();
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Vocabulary<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("a vocabulary")
-    }
-
-    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<(), M::Error> {
-        #[derive(Deserialize)]
-        struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
-        while let Some((Key(piece), id)) = map.next_entry::<Key<'de>, u64>()? {
-            self.0.entry(id, &piece, None);
-        }
-        Ok(())
-    }
-
-    fn visit_seq<S: SeqAccess<'de>>(self, mut list: S) -> Result<(), S::Error> {
-        #[derive(Deserialize)]
-        struct Piece<'a>(#[serde(borrow)] Cow<'a, str>, f64);
-        let mut id = 0;
-        while let Some(Piece(piece, score)) = list.next_element()? {
-            // Scores are 32-bit numbers that were written out in decimals.
-            #[allow(clippy::cast_possible_truncation)]
-            let score = score as f32;
-            self.0.entry(id, &piece, Some(score));
-            id += 1;
-        }
-        Ok(())
-    }
-}
-
-/// Merges: `"a b"` or, since 2024, `["a", "b"]`.
-struct Pieces<'a>(&'a mut Pairs);
-
-impl<'de> DeserializeSeed<'de> for Pieces<'_> {
-    type Value = ();
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Pieces<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("a list of merges")
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_seq<S: SeqAccess<'de>>(self, mut list: S) -> Result<(), S::Error> {
-        let merges = self.0.list.get_or_insert_default();
-        while let Some(taken) = list.next_element_seed(Pair(merges))? {
-            self.0.refused += u64::from(!taken);
-        }
-        Ok(())
-    }
-}
-
-/// A merge in either way of writing; gives whether it was taken.
-struct Pair<'a>(&'a mut Merges);
-
-impl<'de> DeserializeSeed<'de> for Pair<'_> {
-    type Value = bool;
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Pair<'_> {
-    type Value = bool;
-
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("a merge")
-    }
-
-    fn visit_str<E>(self, line: &str) -> Result<bool, E> {
-        Ok(line.split_once(' ').is_some_and(|(left, right)| self.0.push(left, right)))
-    }
-
-    fn visit_seq<S: SeqAccess<'de>>(self, mut pair: S) -> Result<bool, S::Error> {
-        #[derive(Deserialize)]
-        struct Piece<'a>(#[serde(borrow)] Cow<'a, str>);
-        let wrong = |length| Error::invalid_length(length, &"a pair of pieces");
-        let Piece(left) = pair.next_element()?.ok_or_else(|| wrong(0))?;
-        let Piece(right) = pair.next_element()?.ok_or_else(|| wrong(1))?;
-        match pair.next_element::<IgnoredAny>()? {
-            Some(_) => Err(wrong(3)),
-            None => Ok(self.0.push(&left, &right)),
-        }
     }
 }

@@ -1,41 +1,25 @@
 //! Vocabularies as plain files: `vocab.json` with `merges.txt` (GPT-2 and its heirs), `vocab.txt` (BERT).
 
-use std::borrow::Cow;
-use std::fmt;
+use serde::de::DeserializeSeed;
 
-use serde::de::{Deserializer, MapAccess, Visitor};
-
+use super::lists::Vocabulary;
 use super::{ENTRY_BROKEN, Entry, EntryKind, File, MAX_ENTRIES, Merges, Notation, Tokenizer};
 
 /// `vocab.json` (or `encoder.json`), with its merges where there are some.
 pub(super) fn read_json(file: &File, merges: Option<&File>) -> Tokenizer {
-    struct Ids<'a>(&'a mut Tokenizer, u64);
-    impl<'de> Visitor<'de> for &mut Ids<'_> {
-        type Value = ();
-        fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-            f.write_str("a map from pieces to ids")
-        }
-        fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<(), M::Error> {
-            while let Some((piece, id)) = map.next_entry::<Cow<'de, str>, u64>()? {
-                match u32::try_from(id) {
-                    Ok(id) if self.0.entries.len() < MAX_ENTRIES => {
-                        let stored = piece.as_bytes().into();
-                        self.0.entries.push(Entry { id, stored, score: None, kind: EntryKind::Normal });
-                    }
-                    _ => self.1 += 1,
-                }
-            }
-            Ok(())
-        }
-    }
     let mut tokenizer = file.tokenizer("vocab-json");
     tokenizer.model = if merges.is_some() { "bpe" } else { "wordlevel" }.to_string();
-    let mut ids = Ids(&mut tokenizer, 0);
+    let mut refused = 0;
+    let entries = Vocabulary(|id, piece: &str, score| match u32::try_from(id) {
+        Ok(id) if tokenizer.entries.len() < MAX_ENTRIES => {
+            tokenizer.entries.push(Entry { id, stored: piece.as_bytes().into(), score, kind: EntryKind::Normal });
+        }
+        _ => refused += 1,
+    });
     let read = file.bytes().and_then(|bytes| {
-        let read = serde_json::Deserializer::from_slice(&bytes).deserialize_map(&mut ids);
+        let read = entries.deserialize(&mut serde_json::Deserializer::from_slice(&bytes));
         read.map_err(|error| super::summary::json_error(file.source, &error))
     });
-    let mut refused = ids.1;
     if let Err(error) = read {
         tokenizer.unread(&error);
     }
