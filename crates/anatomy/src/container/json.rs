@@ -664,3 +664,16 @@ impl<'de> Visitor<'de> for WeightMap<'_> {
         Ok(())
     }
 }
+
+/// The words of a JSON error without its line and column, which mean nothing in a text of one line.
+pub(crate) fn words(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.rsplit_once(" at line ").map(|(words, _)| words.to_string()).unwrap_or(text)
+}
+
+/// Byte offset within `text` of a JSON error, which counts lines and columns from 1.
+pub(crate) fn offset(text: &[u8], error: &serde_json::Error) -> usize {
+    let lines = text.split_inclusive(|byte| *byte == b'\n');
+    let before: usize = lines.take(error.line().saturating_sub(1)).map(<[u8]>::len).sum();
+    (before + error.column().saturating_sub(1)).min(text.len())
+}

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{Container, Format};
+use super::{Container, Format, json};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::finding::{Finding, Findings, Rule, Severity};
@@ -248,10 +248,10 @@ fn open(source: &Source) -> Result<Container> {
     let end = match parsed {
         Ok(()) => text.trim_end().len(),
         Err(error) => {
-            let at = offset_of(text, &error);
+            let at = json::offset(text.as_bytes(), &error);
             // The end of the text is a fault of its own only where the header was read to its end.
             if complete && valid == bytes.len() || !error.is_eof() {
-                header.findings.push(Finding::new(&HEADER_BROKEN, plain(&error)).at(8 + at as u64));
+                header.findings.push(Finding::new(&HEADER_BROKEN, json::words(&error)).at(8 + at as u64));
             }
             if error.is_eof() { text.len() } else { at }
         }
@@ -261,18 +261,6 @@ fn open(source: &Source) -> Result<Container> {
         header.findings.push(Finding::new(&HEADER_ODD, "blanks stand before the header's `{`").at(8));
     }
     Ok(header.finish(source, 8 + end as u64, start))
-}
-
-/// The words of a JSON error without its line and column, which mean nothing in a header of one line.
-fn plain(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    text.rsplit_once(" at line ").map(|(words, _)| words.to_string()).unwrap_or(text)
-}
-
-/// Byte offset within `text` of a JSON error, which counts lines and columns from 1.
-fn offset_of(text: &str, error: &serde_json::Error) -> usize {
-    let before: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
-    (before + error.column().saturating_sub(1)).min(text.len())
 }
 
 /// The first 80 characters of a name that may be long.
@@ -512,7 +500,7 @@ impl<'a> Header<'a> {
         let pairs = match serde_json::from_str::<Pairs>(value.get()) {
             Ok(Pairs(pairs)) => pairs,
             Err(error) => {
-                self.findings.push(Finding::new(&METADATA_INVALID, plain(&error)).at(at));
+                self.findings.push(Finding::new(&METADATA_INVALID, json::words(&error)).at(at));
                 return;
             }
         };
@@ -540,14 +528,14 @@ impl<'a> Header<'a> {
             if depth(value.get()) >= MAX_DEPTH {
                 return Err(serde::de::Error::custom(format!("its entry is nested {} deep", depth(value.get()))));
             }
-            let message = format!("the entry of tensor {label:?} has {}", shorten(&plain(&strict)));
+            let message = format!("the entry of tensor {label:?} has {}", shorten(&json::words(&strict)));
             self.findings.push(Finding::new(&HEADER_ODD, message).at(at).tensor(&*name));
             Ok(Entry { dtype: wide.dtype, shape: wide.shape, data_offsets: wide.data_offsets })
         });
         match entry {
             Ok(entry) => self.add(name, entry, at),
             Err::<_, serde_json::Error>(error) => {
-                let message = format!("tensor {label:?} cannot be read: {}", shorten(&plain(&error)));
+                let message = format!("tensor {label:?} cannot be read: {}", shorten(&json::words(&error)));
                 self.findings.push(Finding::new(&TENSOR_INVALID, message).at(at).tensor(&*name));
             }
         }

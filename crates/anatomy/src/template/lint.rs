@@ -4,6 +4,8 @@
 //! evaluating whatever is constant. Literal text is data and alarms only where it is written under a condition on what
 //! a user said, or where it hides.
 
+mod words;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -14,6 +16,9 @@ use super::jinja::evaluate;
 use super::jinja::fault::Budget;
 use super::jinja::value::Value;
 use super::{Conversation, Place, Template, TemplateErrorKind};
+
+pub use words::hidden;
+use words::{hush, is_content, is_internal, is_sentence, is_wordy};
 
 /// What kind of thing was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -101,20 +106,6 @@ const CALLS: [&str; 26] = [
 /// Filters whose first argument, or `attribute`, is a path of attributes.
 const PATH_FILTERS: [&str; 11] =
     ["attr", "map", "selectattr", "rejectattr", "groupby", "sort", "unique", "sum", "min", "max", "join"];
-
-/// What asks a model to keep quiet.
-const HUSH: [&str; 10] = [
-    "do not mention these",
-    "don't mention these",
-    "do not mention this",
-    "do not mention the instruction",
-    "never mention these",
-    "do not reveal these",
-    "do not reveal this",
-    "without telling the user",
-    "do not disclose this",
-    "keep this instruction secret",
-];
 
 impl Template {
     /// What is wrong with the template, in the order of its lines.
@@ -560,7 +551,7 @@ impl<'a> Linter<'a> {
     /// Looks at text that the template may write.
     fn text(&mut self, text: &Arc<str>, spot: u32, around: &Around) {
         let lower = text.to_lowercase();
-        if let Some(phrase) = HUSH.iter().find(|phrase| lower.contains(**phrase)) {
+        if let Some(phrase) = hush(text) {
             self.push(LintKind::Concealment, spot, format!("tells the model '{phrase}'"));
         }
         if let Some(gate) = &around.gate
@@ -609,31 +600,6 @@ impl Around {
     }
 }
 
-/// Names that begin with two underscores, or hide them behind a class.
-fn is_internal(name: &str) -> bool {
-    name.starts_with("__")
-        || (name.starts_with('_') && name.contains("__"))
-        || matches!(name, "mro" | "gi_frame" | "func_globals")
-}
-
-fn is_content(name: &str) -> bool {
-    matches!(name, "content" | "text" | "value")
-}
-
-/// Whether a condition waits for ordinary words, rather than for the marks of a format.
-fn is_wordy(words: &str) -> bool {
-    let plain =
-        words.chars().all(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_' | '\'' | '.' | '?' | '!' | ','));
-    plain && words.chars().filter(|c| c.is_alphabetic()).count() >= 2
-}
-
-/// Whether a text holds a run of words, apart from marks in brackets.
-fn is_sentence(text: &str) -> bool {
-    text.split(['<', '>', '[', ']', '{', '}', '|', '\n']).any(|part| {
-        part.split_whitespace().filter(|word| word.chars().filter(|c| c.is_alphabetic()).count() >= 2).count() >= 4
-    })
-}
-
 /// Whether an expression adds a name to itself.
 fn doubles(value: &Expr, name: &str) -> bool {
     fn count(expr: &Expr, name: &str) -> usize {
@@ -664,40 +630,4 @@ fn doubles(value: &Expr, name: &str) -> bool {
         }
         _ => false,
     }
-}
-
-type Test = fn(char) -> bool;
-
-/// Characters that nobody sees, or that turn the text around.
-pub fn hidden(text: &str) -> impl Iterator<Item = Lint> {
-    let mut found: Vec<Lint> = Vec::new();
-    for (index, line) in text.split('\n').enumerate() {
-        let kinds: [(&str, Test); 3] = [
-            ("letters of Unicode's invisible tags", |c| ('\u{e0000}'..='\u{e01ef}').contains(&c)),
-            (
-                "signs that turn the direction of text",
-                |c| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'),
-            ),
-            ("characters without width", |c| {
-                matches!(c, '\u{200b}' | '\u{2060}'..='\u{2064}' | '\u{feff}' | '\u{180e}')
-            }),
-        ];
-        for (what, test) in kinds {
-            let letters: Vec<char> = line.chars().filter(|c| test(*c)).collect();
-            if letters.is_empty() {
-                continue;
-            }
-            // The tags spell ASCII.
-            let spelled: String = letters
-                .iter()
-                .filter_map(|c| char::from_u32(u32::from(*c).checked_sub(0xe0000)?))
-                .filter(char::is_ascii_graphic)
-                .take(60)
-                .collect();
-            let reads = if spelled.is_empty() { String::new() } else { format!(", which read '{spelled}'") };
-            let detail = format!("{} {what}{reads}", letters.len());
-            found.push(Lint { kind: LintKind::HiddenText, line: index + 1, detail });
-        }
-    }
-    found.into_iter()
 }

@@ -14,7 +14,7 @@ use crate::bytes::Reader;
 use crate::container::protobuf::{Fields, Value, text};
 use crate::container::sentencepiece::{model_type, piece};
 use crate::container::text::rank_line;
-use crate::container::{Container, gguf};
+use crate::container::{Container, gguf, json};
 use crate::error::Result;
 use crate::metadata;
 use crate::model::Model as LoadedModel;
@@ -204,8 +204,15 @@ impl Ids {
     }
 }
 
-pub(super) fn json_error(source: &Source, error: &serde_json::Error) -> crate::Error {
-    crate::Error::malformed(error.to_string()).in_file(source.name())
+/// Where and why the JSON of a file is none, or not that of a tokenizer.
+pub(super) fn json_error(source: &Source, text: &[u8], error: &serde_json::Error) -> crate::Error {
+    let (message, at) = match error.is_eof() {
+        true => ("the file ends here, within the tokenizer".to_string(), text.len()),
+        false => (json::words(error), json::offset(text, error)),
+    };
+    // A mark of the byte order at the begin was taken off.
+    let before = source.len().saturating_sub(text.len() as u64);
+    crate::Error::malformed(message).at(before + at as u64).in_file(source.name())
 }
 
 /// A token that stands as text or as an object with its text in `content`.
@@ -244,7 +251,7 @@ fn read_configuration(source: &Source, special: &mut BTreeMap<&'static str, Spec
     let bytes = whole(source)?;
     let mut configuration = Configuration(special, false);
     let read = serde_json::Deserializer::from_slice(&bytes).deserialize_map(&mut configuration);
-    read.map_err(|error| json_error(source, &error))?;
+    read.map_err(|error| json_error(source, &bytes, &error))?;
     Ok(configuration.1)
 }
 
@@ -254,7 +261,7 @@ fn read_tokenizer_json(source: &Source, summary: &mut TokenizerSummary) -> Resul
     let read = serde_json::Deserializer::from_slice(&bytes).deserialize_map(&mut found);
     let TokenizerJson { ids, summary, .. } = found;
     ids.write(summary);
-    read.map_err(|error| json_error(source, &error))
+    read.map_err(|error| json_error(source, &bytes, &error))
 }
 
 /// `tokenizer.json`, while it is read.
@@ -377,7 +384,7 @@ fn read_vocab_json(source: &Source, merges: Option<&Source>, summary: &mut Token
     let read = found.vocabulary().deserialize(&mut serde_json::Deserializer::from_slice(&bytes));
     let TokenizerJson { ids, summary, .. } = found;
     ids.write(summary);
-    read.map_err(|error| json_error(source, &error))
+    read.map_err(|error| json_error(source, &bytes, &error))
 }
 
 fn read_vocab_txt(source: &Source, summary: &mut TokenizerSummary) -> Result<()> {
@@ -469,7 +476,7 @@ fn read_tekken(source: &Source, summary: &mut TokenizerSummary) -> Result<()> {
             summary.special_tokens.insert(role, Special { token: Some(token.to_string()), id });
         }
     }
-    read.map_err(|error| json_error(source, &error))
+    read.map_err(|error| json_error(source, &bytes, &error))
 }
 
 fn read_sentencepiece(source: &Source, summary: &mut TokenizerSummary) -> Result<()> {

@@ -76,7 +76,7 @@ pub(super) fn read(file: &File) -> Tokenizer {
     let mut found = Tekken::default();
     let read = file.bytes().and_then(|bytes| {
         let read = serde_json::Deserializer::from_slice(&bytes).deserialize_map(&mut found);
-        read.map_err(|error| super::summary::json_error(file.source, &error))
+        read.map_err(|error| super::summary::json_error(file.source, &bytes, &error))
     });
     if let Err(error) = read {
         tokenizer.unread(&error);

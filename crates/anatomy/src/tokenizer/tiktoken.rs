@@ -62,7 +62,7 @@ pub(super) fn read_json(file: &File) -> Tokenizer {
     let whole: Whole = match serde_json::from_slice(&bytes) {
         Ok(whole) => whole,
         Err(error) => {
-            tokenizer.unread(&super::summary::json_error(file.source, &error));
+            tokenizer.unread(&super::summary::json_error(file.source, &bytes, &error));
             return tokenizer;
         }
     };

@@ -86,7 +86,7 @@ fn read_into(file: &File, tokenizer: &mut Tokenizer) -> Result<()> {
             entry.kind = EntryKind::Byte;
         }
     }
-    read.map_err(|error| super::summary::json_error(file.source, &error))
+    read.map_err(|error| super::summary::json_error(file.source, &bytes, &error))
 }
 
 /// A list that is read, up to the most that is read of any.

@@ -18,7 +18,7 @@ pub(super) fn read_json(file: &File, merges: Option<&File>) -> Tokenizer {
     });
     let read = file.bytes().and_then(|bytes| {
         let read = entries.deserialize(&mut serde_json::Deserializer::from_slice(&bytes));
-        read.map_err(|error| super::summary::json_error(file.source, &error))
+        read.map_err(|error| super::summary::json_error(file.source, &bytes, &error))
     });
     if let Err(error) = read {
         tokenizer.unread(&error);
