@@ -45,6 +45,7 @@ pub static ALL: &[&[&Rule]] = &[
     crate::scan::python::RULES,
     crate::scan::keras::RULES,
     crate::scan::tensorflow::RULES,
+    crate::scan::torchscript::RULES,
     crate::scan::expression::RULES,
     crate::scan::secret::RULES,
     crate::scan::template::RULES,

@@ -225,6 +225,9 @@ cases! {
     jsonpickle: "config.json", text(r#"{"x": {"py/reduce": [{"py/function": "os.system"}, {"py/tuple": ["true"]}]}}"#) => Malicious, "config-builds-objects";
     expression_of_monai: "config.json", text(r#"{"x": "$__import__('os').system('true')"}"#) => Malicious, "config-expression";
     expression_without_calls: "config.json", text(r#"{"x": "$@network", "y": "$HOME"}"#) => Clean, "";
+    pipeline_of_known_parts: "model_index.json", text(r#"{"_class_name": "StableDiffusionPipeline", "feature_extractor": [null, null], "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"], "unet": ["diffusers", "UNet2DConditionModel"]}"#) => Clean, "";
+    pipeline_with_a_part_of_its_own: "model_index.json", text(r#"{"_class_name": "P", "unet": ["my_unet", "Unet"]}"#) => Suspicious, "config-target-unknown";
+    pipeline_with_a_part_that_runs: "model_index.json", text(r#"{"_class_name": "P", "unet": ["os", "system"]}"#) => Malicious, "config-target-dangerous";
     pipeline_in_a_file: "model_index.json", text(r#"{"_class_name": ["pipeline", "P"], "_diffusers_version": "0.30"}"#) => Suspicious, "config-local-code";
     yaml_plain: "a.yaml", text("a: 1\nb: !!str 2 # !!python/object/apply:os.system\n") => Clean, "";
     yaml_apply: "a.yaml", text("a: !!python/object/apply:os.system ['true']\n") => Malicious, "config-builds-objects";
@@ -364,4 +367,31 @@ fn tokenizer(expression: &str) -> Vec<u8> {
 cases! {
     tokenizer_usual: "tokenizer.json", tokenizer(r"'s|'t| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+") => Clean, "";
     tokenizer_hostile: "tokenizer.json", tokenizer(r"(\p{L}+\s?)+$") => Suspicious, "tokenizer-hostile-expression";
+}
+
+fn script(code: &str) -> Vec<u8> {
+    Zip::new()
+        .add(Member::new("m/data.pkl", HARMLESS))
+        .add(Member::new("m/code/__torch__.py", code.as_bytes()))
+        .add(Member::new("m/constants.pkl", b"\x80\x02)."))
+        .add(Member::new("m/version", b"3\n"))
+        .build()
+}
+
+// TorchScript: what its programs call.
+cases! {
+    /// Written by PyTorch 2.15 from a module that calls `torch.save` and `torch.from_file`.
+    script_that_writes_a_file: "a.pt",
+        std::fs::read(format!("{}/tests/data/torch/script-saves.pt", env!("CARGO_MANIFEST_DIR"))).unwrap()
+        => Malicious, "torchscript-dangerous-operator";
+    script_that_computes: "a.pt", script("class M(Module):\n  def forward(self, x: Tensor) -> Tensor:\n    return torch.add(x, x)\n") => Clean, "";
+    script_that_reads_an_image: "a.pt", script("def f(s: str) -> Tensor:\n  return ops.image.read_file(s)\n") => Malicious, "torchscript-dangerous-operator";
+    script_that_calls_another_machine: "a.pt", script("def f(s: str):\n  return rpc_sync(s, f, (1,))\n") => Malicious, "torchscript-dangerous-operator";
+    script_that_only_speaks_of_it: "a.pt", script("def f(s: str) -> str:\n  return \"torch.save(x)\"\n") => Clean, "";
+    script_of_known_operators: "a.pt", script("def f(b: Tensor, s: Tensor) -> Tensor:\n  return ops.torchvision.nms(b, s, 0.5)\n") => Clean, "";
+    script_of_unknown_operators: "a.pt", script("def f(b: Tensor) -> Tensor:\n  return ops.helper.run(b)\n") => Suspicious, "torchscript-custom-operator";
+    script_of_the_mobile_interpreter: "a.ptl", Zip::new()
+        .add(Member::new("m/data.pkl", HARMLESS))
+        .add(Member::new("m/bytecode.pkl", b"\x80\x02X\x0a\x00\x00\x00aten::save."))
+        .build() => Malicious, "torchscript-dangerous-operator";
 }

@@ -133,8 +133,8 @@ fn look_json(json: &Json, name: &str, policy: &Policy, findings: &mut Vec<Findin
             }
         }
     }
-    if base == "model_index.json" && json.all("_class_name").any(|class| matches!(class, Json::List(_))) {
-        findings.push(Finding::new(&LOCAL_CODE, "the pipeline's class is in a file of the repository"));
+    if base == "model_index.json" {
+        pipeline(json, policy, findings);
     }
     json.walk(&mut |path, value| {
         let Some(key) = path.last() else { return };
@@ -197,6 +197,32 @@ fn look_json(json: &Json, name: &str, policy: &Policy, findings: &mut Vec<Findin
             _ => {}
         }
     });
+}
+
+/// The parts of a diffusers pipeline: each names a library, which is imported, and a class in it.
+fn pipeline(json: &Json, policy: &Policy, findings: &mut Vec<Finding>) {
+    // Libraries, and those of diffusers' own pipelines whose folders hold classes of parts.
+    #[rustfmt::skip]
+    const KNOWN: &[&str] = &[
+        "diffusers", "transformers", "onnxruntime", "optimum", "peft", "flax", "torch", "k_diffusion", "open_clip", "timm",
+        "alt_diffusion", "amused", "audioldm2", "blip_diffusion", "bria", "bria_fibo", "cosmos", "deepfloyd_if", "flux",
+        "i2vgen_xl", "kandinsky", "kandinsky2_2", "kandinsky5", "latent_diffusion", "ledits_pp", "marigold", "musicldm",
+        "paint_by_example", "semantic_stable_diffusion", "shap_e", "spectrogram_diffusion", "stable_audio",
+        "stable_cascade", "stable_diffusion", "stable_diffusion_3", "stable_diffusion_safe", "stable_diffusion_xl",
+        "stable_unclip", "stable_video_diffusion", "unclip", "unidiffuser", "versatile_diffusion", "visualcloze",
+        "wuerstchen",
+    ];
+    let Json::Object(parts) = json else { return };
+    for (part, value) in parts {
+        let Json::List(pair) = value else { continue };
+        if part == "_class_name" {
+            findings.push(Finding::new(&LOCAL_CODE, "the pipeline's class is in a file of the repository"));
+        } else if let [Json::Text(library), Json::Text(class)] = pair.as_slice()
+            && !KNOWN.contains(&library.as_ref())
+        {
+            findings.push(target(part, &format!("{library}.{class}"), policy));
+        }
+    }
 }
 
 /// A name that Hydra or one of its like calls.

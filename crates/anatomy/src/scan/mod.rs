@@ -23,6 +23,7 @@ pub(crate) mod python;
 pub(crate) mod secret;
 pub(crate) mod template;
 pub(crate) mod tensorflow;
+pub(crate) mod torchscript;
 mod verdict;
 pub(crate) mod walk;
 

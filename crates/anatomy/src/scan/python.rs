@@ -409,13 +409,14 @@ fn is_name(word: &str) -> bool {
     word.starts_with(|c: char| c == '_' || c.is_alphabetic())
 }
 
-struct Token<'a> {
-    text: &'a str,
-    at: u64,
+/// A name or a sign, with its place.
+pub(super) struct Token<'a> {
+    pub text: &'a str,
+    pub at: u64,
 }
 
 /// Names, signs and the ends of lines; texts and comments are left out.
-fn tokens(text: &str) -> Vec<Token<'_>> {
+pub(super) fn tokens(text: &str) -> Vec<Token<'_>> {
     let mut tokens = Vec::new();
     let mut rest = text;
     while let Some(sign) = rest.chars().next() {

@@ -3,7 +3,8 @@
 use serde::Serialize;
 
 use super::{
-    archive, config, expression, hidden, judge, keras, packed, pickle, posing, python, template, tensorflow, walk,
+    archive, config, expression, hidden, judge, keras, packed, pickle, posing, python, template, tensorflow,
+    torchscript, walk,
 };
 use crate::container::onnx;
 use crate::finding::{Finding, Rule, Severity};
@@ -31,6 +32,7 @@ static MALICIOUS: &[&[&Rule]] = &[
     keras::MALICIOUS,
     template::MALICIOUS,
     tensorflow::MALICIOUS,
+    torchscript::MALICIOUS,
     &[&onnx::EXTERNAL_PATH],
 ];
 /// Rules whose findings nobody vouches for.
@@ -46,6 +48,7 @@ static SUSPICIOUS: &[&[&Rule]] = &[
     keras::SUSPICIOUS,
     template::SUSPICIOUS,
     tensorflow::SUSPICIOUS,
+    torchscript::SUSPICIOUS,
     expression::SUSPICIOUS,
     walk::SUSPICIOUS,
     &[&onnx::EXTERNAL_KEY, &onnx::PYTHON, &onnx::CUSTOM],

@@ -6,7 +6,7 @@
 
 use super::{
     Options, Program, archive, config, expression, hidden, keras, name, packed, pickle, posing, python, secret,
-    template, tensorflow,
+    template, tensorflow, torchscript,
 };
 use crate::container::pickle as pickled;
 use crate::container::{Container, Format};
@@ -49,6 +49,7 @@ static LOOKS: &[Look] = &[
     python::look,
     keras::look,
     tensorflow::look,
+    torchscript::look,
     expression::look,
     secret::look,
     template::look,
