@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Write;
 
 use crate::container::pickle::{Call, CallKind, Global, Id, Str, Trace, Value};
+use crate::source::Source;
 
 /// Statements of a program.
 const MAX_STATEMENTS: usize = 400;
@@ -11,6 +12,8 @@ const MAX_STATEMENTS: usize = 400;
 const MAX_STATEMENT: usize = 600;
 /// Bytes of a name.
 const MAX_NAME: usize = 200;
+/// Bytes of a `bytes` that are written out.
+const MAX_BYTES: u64 = 160;
 /// Items of a container that are written out, and how deep.
 const MAX_ITEMS: usize = 24;
 const MAX_DEPTH: usize = 8;
@@ -18,6 +21,8 @@ const MAX_DEPTH: usize = 8;
 /// Writes values and calls of a trace.
 pub(super) struct Writer<'t> {
     trace: &'t Trace,
+    /// Where bytes are read to be shown; without it only their number is.
+    source: Option<&'t Source>,
     /// Variables that hold values.
     names: HashMap<Id, String>,
 }
@@ -50,7 +55,7 @@ impl Line {
 impl<'t> Writer<'t> {
     /// A writer that writes every value where it is used.
     pub(super) fn new(trace: &'t Trace) -> Self {
-        Writer { trace, names: HashMap::new() }
+        Writer { trace, source: None, names: HashMap::new() }
     }
 
     /// A call in a line of some `most` bytes: `os.system('true')`.
@@ -168,8 +173,18 @@ impl<'t> Writer<'t> {
             }
             Value::Text(text) => quote(self.trace.str(text), line),
             Value::Bytes(place) => {
-                let bytes = self.trace.span(place).map_or(0, |span| span.len);
-                line.push(&format!("<{bytes} bytes>"));
+                let span = self.trace.span(place).unwrap_or_default();
+                // A file that cannot be read any more is shown like one that is not asked.
+                let first = self.source.and_then(|source| source.read_up_to(span.start, span.len.min(MAX_BYTES)).ok());
+                match first.filter(|first| !first.is_empty()) {
+                    Some(first) => {
+                        line.push(&format!("b'{}'", first.escape_ascii()));
+                        if first.len() as u64 != span.len {
+                            line.push(&format!("… ({} bytes)", span.len));
+                        }
+                    }
+                    None => line.push(&format!("<{} bytes>", span.len)),
+                }
             }
             Value::Tuple(_) => {
                 line.push("(");
@@ -235,8 +250,8 @@ fn quote(text: &str, line: &mut Line) {
 }
 
 /// The whole program of a pickle: imports, calls with what they return in variables, and the result.
-pub(super) fn program(trace: &Trace) -> String {
-    let mut writer = Writer::new(trace);
+pub(super) fn program(trace: &Trace, source: &Source) -> String {
+    let mut writer = Writer { source: Some(source), ..Writer::new(trace) };
     let mut out = String::new();
     for global in distinct(trace) {
         let _ = writeln!(out, "{}", import(trace, global));

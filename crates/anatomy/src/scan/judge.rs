@@ -129,7 +129,7 @@ pub(super) struct Judgement {
     pub findings: Findings,
     /// Whether some of it says that something runs or is imported that nobody vouches for.
     pub telling: bool,
-    /// Bytes within the pickle's source that it has another pickle's loader read.
+    /// Bytes within the pickle's source that it has a loader read.
     pub nested: Vec<Span>,
 }
 
@@ -292,6 +292,11 @@ impl<'a> Judge<'a> {
             Standing::Known { .. } | Standing::Reference | Standing::Unknown { verb: false } => &UNKNOWN_CALL,
         };
         self.told.insert(index);
+        // What a loader is given is a program of its own, to be shown as well.
+        let bytes = self.trace.contents(call.arguments).first().map(|first| self.trace.value(*first));
+        if let (true, Some(Value::Bytes(place))) = (name.last() == "loads", bytes) {
+            self.out.nested.extend(self.trace.span(place));
+        }
         let message = match rule.name == DANGEROUS_CALL.name {
             true => format!("it runs {}", self.shown(call)),
             false => format!("it calls {}, which nobody vouches for", self.shown(call)),

@@ -253,7 +253,7 @@ fn explain(scanner: &mut Scanner, piece: &Piece, trace: &Trace) {
         scanner.programs.push(Program {
             member: piece.member.clone(),
             offset: piece.base.saturating_add(trace.start),
-            text: explain::program(trace),
+            text: explain::program(trace, &piece.source),
         });
     }
 }
