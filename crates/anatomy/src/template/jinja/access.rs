@@ -230,8 +230,10 @@ impl Renderer<'_> {
             return undefined.fail();
         }
         if !(of.as_str().is_some() || matches!(of, Value::List(_) | Value::Tuple(_) | Value::Range(_))) {
-            // As with items, what has none of it gives nothing.
-            return Ok(Value::undefined(format!("'{}' object is not subscriptable", of.type_name())));
+            return wrong(match of {
+                Value::Dict(_) => "unhashable type: 'slice'".to_string(),
+                _ => format!("'{}' object is not subscriptable", of.type_name()),
+            });
         }
         let length = self.length(of)? as i128;
         // Python's clamping: negative bounds count from the end, and all are cut to what is there.

@@ -187,8 +187,8 @@ impl<'t> Renderer<'t> {
         }
     }
 
-    fn slice(&mut self, of: &'t Expr, parts: &'t [Option<Box<Expr>>; 3]) -> Result<Value> {
-        let of = self.eval(of)?;
+    fn slice(&mut self, slice: &'t Expr, parts: &'t [Option<Box<Expr>>; 3]) -> Result<Value> {
+        let of = self.eval(slice)?;
         let mut bounds = [None, None, None];
         for (bound, part) in bounds.iter_mut().zip(parts) {
             if let Some(part) = part {
@@ -201,7 +201,12 @@ impl<'t> Renderer<'t> {
                 };
             }
         }
-        self.slice_of(&of, bounds)
+        // Jinja works constants out beforehand, as it looks up items: what has no parts gives nothing.
+        let constant = matches!(slice.kind, ExprKind::Const(_) | ExprKind::Dict(_));
+        match self.slice_of(&of, bounds) {
+            Err(_) if constant => Ok(Value::undefined(format!("'{}' object is not subscriptable", of.type_name()))),
+            result => result,
+        }
     }
 
     /// Evaluates the arguments of a call.
