@@ -64,6 +64,8 @@ pub struct Finding {
     pub member: Option<String>,
     /// Byte offset in the file, or in the member where one is named.
     pub offset: Option<u64>,
+    /// Opcode of a pickle that stands there, by its name in Python's `pickletools`.
+    pub opcode: Option<&'static str>,
     /// Tensor that it is about.
     pub tensor: Option<String>,
 }
@@ -71,7 +73,7 @@ pub struct Finding {
 impl Finding {
     /// A finding without a place yet.
     pub fn new(rule: &'static Rule, message: impl Into<String>) -> Self {
-        Finding { rule, message: message.into(), file: None, member: None, offset: None, tensor: None }
+        Finding { rule, message: message.into(), file: None, member: None, offset: None, opcode: None, tensor: None }
     }
 
     /// Sets the byte offset.
@@ -110,13 +112,17 @@ impl Finding {
 
 impl Serialize for Finding {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut out = serializer.serialize_struct("Finding", 8)?;
+        let mut out = serializer.serialize_struct("Finding", 8 + usize::from(self.opcode.is_some()))?;
         out.serialize_field("rule", self.rule.name)?;
         out.serialize_field("severity", self.rule.severity.as_str())?;
         out.serialize_field("message", &self.message)?;
         out.serialize_field("file", &self.file)?;
         out.serialize_field("member", &self.member)?;
         out.serialize_field("offset", &self.offset)?;
+        match self.opcode {
+            Some(opcode) => out.serialize_field("opcode", opcode)?,
+            None => out.skip_field("opcode")?,
+        }
         out.serialize_field("tensor", &self.tensor)?;
         out.serialize_field("help", self.rule.help)?;
         out.end()

@@ -102,6 +102,7 @@ fn result(file: &ScanEntry, finding: &Finding, index: Option<&usize>) -> Value {
             "verdict": verdict.as_str(),
             "member": finding.member,
             "offset": finding.offset,
+            "opcode": finding.opcode,
             "tensor": finding.tensor,
         },
     })

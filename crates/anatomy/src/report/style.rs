@@ -99,6 +99,7 @@ pub fn findings(findings: &[Finding], width: usize) -> String {
         if let Some(offset) = finding.offset {
             place.push(format!("byte {}", thousands(offset)));
         }
+        place.extend(finding.opcode.map(str::to_string));
         if !place.is_empty() {
             text = format!("{text} ({})", place.join(", "));
         }

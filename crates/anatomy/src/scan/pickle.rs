@@ -9,6 +9,7 @@ use crate::container::{npy, torch};
 use crate::error::Result;
 use crate::finding::{Finding, Findings, Rule, Severity};
 use crate::ledger::Label;
+use crate::source::Source;
 use crate::tensor::Span;
 
 static HIDDEN: Rule = Rule {
@@ -130,7 +131,7 @@ fn streams(scanner: &mut Scanner, piece: &Piece, start: u64, place: Place) -> Re
             }
         }
         for finding in judgement.findings.finish() {
-            findings.push(finding);
+            findings.push(named(finding, source));
         }
         nested.extend(judgement.nested);
         as_plain(scanner, piece, &trace, &mut findings)?;
@@ -181,7 +182,7 @@ fn between_storages(scanner: &mut Scanner, piece: &Piece, opened: &Opened) -> Re
         reader.seek(range.start);
         let trace = run_next(&mut reader, Loader::Plain)?;
         for finding in judge(&trace, scanner.options.policy).findings.finish() {
-            scanner.report(piece, finding);
+            scanner.report(piece, named(finding, &piece.source));
         }
         explain(scanner, piece, &trace);
     }
@@ -207,10 +208,17 @@ fn as_plain(scanner: &Scanner, piece: &Piece, trace: &Trace, findings: &mut Find
     let judgement = judge(&plain, scanner.options.policy);
     for finding in judgement.findings.finish() {
         if judge::is_telling(finding.rule) && finding.offset.is_some_and(|offset| offset >= first) {
-            findings.push(finding);
+            findings.push(named(finding, &piece.source));
         }
     }
     Ok(())
+}
+
+/// A finding of a judgement with the opcode that stands at its place.
+fn named(finding: Finding, source: &Source) -> Finding {
+    let first = finding.offset.and_then(|offset| source.read_up_to(offset, 1).ok());
+    let opcode = first.and_then(|first| pickle::opcode_name(*first.first()?));
+    Finding { opcode, ..finding }
 }
 
 /// Goes to where the bytes go on that are no filling: zeros, and the ends of lines that editors add.

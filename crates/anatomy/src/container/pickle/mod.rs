@@ -383,6 +383,31 @@ fn open_joblib(source: &Source) -> Result<Container> {
     read(&JOBLIB, source)
 }
 
+/// The name in Python's `pickletools` of an opcode that imports, calls or fills something.
+pub fn opcode_name(opcode: u8) -> Option<&'static str> {
+    Some(match opcode {
+        b'c' => "GLOBAL",
+        0x93 => "STACK_GLOBAL",
+        b'i' => "INST",
+        b'o' => "OBJ",
+        b'R' => "REDUCE",
+        0x81 => "NEWOBJ",
+        0x92 => "NEWOBJ_EX",
+        b'b' => "BUILD",
+        0x82 => "EXT1",
+        0x83 => "EXT2",
+        0x84 => "EXT4",
+        b'a' => "APPEND",
+        b'e' => "APPENDS",
+        b's' => "SETITEM",
+        b'u' => "SETITEMS",
+        0x90 => "ADDITEMS",
+        b'P' => "PERSID",
+        b'Q' => "BINPERSID",
+        _ => return None,
+    })
+}
+
 /// What a stream's fault is as a finding.
 pub fn fault_finding(fault: &Fault) -> Finding {
     let rule = if fault.cut { &CUT } else { &BROKEN };
