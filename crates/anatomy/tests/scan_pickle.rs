@@ -320,7 +320,7 @@ fn programs_are_written_out() {
     let bytes = pickle().raw(b"}").text("weights").evil().raw(b"s").stop();
     let scan = scanned("test.pkl", bytes);
     assert_eq!(scan.programs.len(), 1);
-    assert_eq!(scan.programs[0].text, "from os import system\n_0 = os.system('true')\nresult = {'weights': _0}\n");
+    assert_eq!(scan.programs[0].text, "import os\n_0 = os.system('true')\nresult = {'weights': _0}\n");
     assert!(rules(&scan).contains(&"pickle-dangerous-call"));
     let finding = scan.findings.iter().find(|finding| finding.rule.name == "pickle-dangerous-call").unwrap();
     assert_eq!(finding.message, "it runs os.system('true')");
@@ -371,4 +371,16 @@ fn long_names_are_cheap() {
         bytes = bytes.raw(b"h\x00h\x00\x93h\x01h\x02h\x00\x86R00");
     }
     assert_verdict(bytes.raw(b"000").raw(b"N.").0, Verdict::Malicious);
+}
+
+/// Chains of names that are harmless one by one, found by people who looked for them: each line of the file has the
+/// trick's name, the verdict and the pickle in hexadecimal digits.
+#[test]
+fn chains_of_harmless_names_are_told() {
+    for line in include_str!("data/pickle-chains.txt").lines() {
+        let [name, verdict, digits] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+        let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+        let scan = scanned("test.pkl", digits.as_bytes().chunks(2).map(byte).collect());
+        assert_eq!(scan.verdict.as_str(), verdict, "{name}: {:?}", rules(&scan));
+    }
 }

@@ -3,7 +3,7 @@
 //! Each [`Check`] of the policy is a function that makes plain values of plain values, but more of others: `getattr`
 //! finds the members of enumerations, and anything else.
 
-use super::judge::{Judge, MAX_ATTRIBUTE};
+use super::judge::{Judge, MAX_ATTRIBUTE, Made};
 use super::policy::{Check, Name, Standing};
 use crate::container::pickle::{Id, Value};
 
@@ -18,6 +18,21 @@ pub(super) enum Refusal {
 
 /// Codecs by which Python 2's pickles carry bytes; others decompress or decode what is hidden.
 const CODECS: [&str; 8] = ["latin1", "latin-1", "iso-8859-1", "ascii", "utf-8", "utf8", "utf_8", "latin_1"];
+/// Modules within those whose array functions are pickled by their names (`numpy`, `scipy.special`).
+#[rustfmt::skip]
+const SUBMODULES: [&str; 48] = [
+    "ma", "core", "lib", "linalg", "fft", "random", "testing", "polynomial", "ctypeslib", "compat", "distutils", "f2py",
+    "rec", "char", "dtypes", "exceptions", "emath", "matrixlib", "typing", "version", "strings", "doc", "array_api",
+    "os", "sys", "math", "multiarray", "umath", "numeric", "records", "memmap", "arrayprint", "defchararray", "overrides",
+    "numerictypes", "fromnumeric", "shape_base", "einsumfunc", "getlimits", "function_base", "orthogonal", "basic",
+    "spfun_stats", "cython_special", "sf_error", "specfun", "add_newdocs", "warnings",
+];
+/// How the names of methods begin that act on files, whatever object has them.
+#[rustfmt::skip]
+const WRITES: [&str; 22] = [
+    "write", "unlink", "to_", "tofile", "dump", "save", "open", "rename", "replace", "rmdir", "mkdir", "touch", "chmod",
+    "symlink", "hardlink", "link", "remove", "delete", "load", "read", "eval", "pipe",
+];
 /// Bytes that a call may reserve, and numbers that a range may have.
 const MAX_RESERVED: i64 = 1 << 28;
 
@@ -47,7 +62,7 @@ impl Judge<'_> {
             (Check::Factory, [factory, ..]) => match self.import(*factory) {
                 Some((_, Standing::Harmless | Standing::Known { .. })) => Ok(()),
                 Some((_, Standing::Dangerous)) => Err(Refusal::Dangerous("a missing key calls it")),
-                _ if self.trace.value(*factory) == Value::None || self.is_vouched(*factory) => Ok(()),
+                _ if self.trace.value(*factory) == Value::None || self.made(*factory) == Made::Plain => Ok(()),
                 _ => Err(Refusal::Odd("a missing key calls it")),
             },
             (Check::Nested, [bytes]) => match self.trace.value(*bytes) {
@@ -63,12 +78,16 @@ impl Judge<'_> {
                 odd(arguments.iter().all(|id| self.is_plain(*id)), "the arguments are no plain values")
             }
             (Check::Random, _) => {
-                let own = |name: &Name| name.path.starts_with("numpy.random.");
-                let fine = arguments.iter().all(|id| match self.import(*id) {
-                    Some((name, _)) => own(name),
-                    None => true,
-                });
-                odd(fine, "it calls what is given to it")
+                // The first may be a function that it calls for a generator of bits.
+                let own = |(name, _): (&Name, Standing)| name.path.starts_with("numpy.random.");
+                let fine = |id: &Id| self.is_plain(*id) || self.import(*id).or(self.maker(*id)).is_some_and(own);
+                let why = "it calls what is given to it";
+                let taken = |id: &Id| self.made(*id) == Made::Found;
+                match arguments.iter().all(fine) {
+                    true => Ok(()),
+                    false if arguments.iter().any(taken) => Err(Refusal::Dangerous(why)),
+                    false => Err(Refusal::Odd(why)),
+                }
             }
             (Check::Rebuild, [function, kind, ..]) => match (self.import(*function), self.import(*kind)) {
                 (Some((name, Standing::Harmless)), Some((_, standing))) if name.last().starts_with("_rebuild_") => {
@@ -97,7 +116,10 @@ impl Judge<'_> {
                     return Err(Refusal::Dangerous("it imports any name of any module"));
                 }
                 let path = Name { path: format!("{module}.{name}"), own: 1 };
-                if !name.starts_with('_') && self.standing(&path) != Standing::Dangerous {
+                let other =
+                    ["load", "save", "from", "to", "test", "open", "mem"].iter().any(|begin| name.starts_with(begin));
+                let submodule = SUBMODULES.contains(&name);
+                if !name.starts_with('_') && !other && !submodule && self.standing(&path) != Standing::Dangerous {
                     return Ok(());
                 }
                 Err(Refusal::Dangerous("it imports any name of any module"))
@@ -118,7 +140,8 @@ impl Judge<'_> {
         let constant = attribute.starts_with(|c: char| c.is_ascii_uppercase()) && attribute.chars().all(word);
         let constant = constant && !attribute.contains(|c: char| c.is_ascii_lowercase());
         let Some((class, standing)) = self.import(owner) else {
-            if self.is_vouched(owner) && !attribute.starts_with('_') {
+            let plain = !attribute.starts_with('_') && !WRITES.iter().any(|verb| attribute.starts_with(verb));
+            if matches!(self.made(owner), Made::Plain | Made::Framework) && plain {
                 return Ok(());
             }
             return Err(Refusal::Odd("it reaches into something unknown"));

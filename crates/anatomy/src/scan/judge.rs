@@ -133,6 +133,19 @@ pub(super) struct Judgement {
     pub nested: Vec<Span>,
 }
 
+/// What is known of what a call makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Made {
+    /// Nobody vouches for it.
+    Unknown,
+    /// A value of its own, of Python's or an array library's plain types.
+    Plain,
+    /// An object of a well-known framework: harmless as long as none of its methods is run.
+    Framework,
+    /// Something that was there before: a method, a class, a module's function. It may be referred to, no more.
+    Found,
+}
+
 /// A judgement in progress.
 pub(super) struct Judge<'a> {
     pub(super) trace: &'a Trace,
@@ -142,8 +155,8 @@ pub(super) struct Judge<'a> {
     names: Vec<(Name, Standing)>,
     /// For each import the index of its name; nothing where it has none.
     name_of: Vec<Option<u32>>,
-    /// For each call whether what it makes is vouched for.
-    vouched: Vec<bool>,
+    /// For each call what is known of what it makes.
+    made: Vec<Made>,
     /// Names that a finding is about already.
     told: HashSet<u32>,
     pub(super) out: Judgement,
@@ -157,20 +170,21 @@ pub(super) fn judge(trace: &Trace, policy: &Policy) -> Judgement {
         writer: Writer::new(trace),
         names: Vec::new(),
         name_of: Vec::with_capacity(trace.globals.len()),
-        vouched: Vec::with_capacity(trace.calls.len()),
+        made: Vec::with_capacity(trace.calls.len()),
         told: HashSet::new(),
         out: Judgement::default(),
     };
     judge.resolve_imports();
     for call in &trace.calls {
-        let vouched = match call.kind {
+        let made = match call.kind {
             CallKind::Build | CallKind::Append | CallKind::SetItem | CallKind::Add => {
                 judge.change(call);
-                false
+                Made::Unknown
             }
-            _ => judge.run(call),
+            _ if !judge.run(call) => Made::Unknown,
+            _ => judge.made_by(call),
         };
-        judge.vouched.push(vouched);
+        judge.made.push(made);
     }
     judge.imports();
     judge.out
@@ -221,11 +235,28 @@ impl<'a> Judge<'a> {
         self.policy.standing(name)
     }
 
-    /// Whether a value is an object that a vouched-for call made.
-    pub(super) fn is_vouched(&self, id: Id) -> bool {
+    /// What is known of a value that a call made.
+    pub(super) fn made(&self, id: Id) -> Made {
         match self.trace.value(id) {
-            Value::Call(index) => self.vouched.get(index as usize) == Some(&true),
-            _ => false,
+            Value::Call(index) => self.made.get(index as usize).copied().unwrap_or(Made::Unknown),
+            _ => Made::Unknown,
+        }
+    }
+
+    /// The name of what was called to make a value.
+    pub(super) fn maker(&self, id: Id) -> Option<(&Name, Standing)> {
+        self.import(self.trace.call(id)?.callee)
+    }
+
+    /// What a call makes that nothing speaks against.
+    fn made_by(&self, call: &Call) -> Made {
+        match self.import(call.callee) {
+            Some((_, Standing::Checked(Check::Attribute | Check::Ufunc | Check::Typing))) => Made::Found,
+            Some((name, _)) if name.path == "builtins.type" => Made::Found,
+            Some((_, Standing::Known { .. })) => Made::Framework,
+            Some(_) => Made::Plain,
+            // A method of something, or what an object gives when it is called.
+            None => Made::Found,
         }
     }
 
@@ -280,12 +311,15 @@ impl<'a> Judge<'a> {
         let Some((name, standing)) = self.names.get(index as usize).cloned() else { return false };
         // An object made without its constructor: `INST` and `OBJ` do so where there are no arguments.
         let bare = match call.kind {
-            CallKind::NewObj | CallKind::NewObjEx => true,
+            // Native classes may read files where they are made.
+            CallKind::NewObj | CallKind::NewObjEx => !self.names_path(call),
             CallKind::Inst | CallKind::Obj => self.trace.contents(call.arguments).is_empty(),
             _ => false,
         };
         let rule = match standing {
-            Standing::Harmless => return true,
+            // TorchScript's objects are never called.
+            Standing::Harmless if name.path.starts_with("__torch__.") && !bare => &UNKNOWN_CALL,
+            Standing::Harmless => return self.walks_through(call, &name),
             Standing::Checked(check) => return self.checked(call, check),
             Standing::Known { callable } if bare || callable || self.chooses_member(call, &name) => return true,
             Standing::Dangerous | Standing::Standard | Standing::Unknown { verb: true } => &DANGEROUS_CALL,
@@ -305,9 +339,35 @@ impl<'a> Judge<'a> {
         false
     }
 
+    /// Whether a plain container is made of plain things; false where it walks through an object of a framework, which
+    /// runs that object's methods (`list(DataLoader(…))`).
+    fn walks_through(&mut self, call: &Call, name: &Name) -> bool {
+        let walks = ["builtins.", "collections.", "itertools."].iter().any(|module| name.path.starts_with(module));
+        let arguments = self.trace.contents(call.arguments);
+        if !walks || arguments.iter().all(|id| self.made(*id) != Made::Framework) {
+            return true;
+        }
+        let message = format!("it runs {}: it walks through an object of a framework", self.shown(call));
+        self.tell(&ARGUMENTS, call.offset, message);
+        false
+    }
+
+    /// Whether a call is given a text that looks like a path or an address.
+    fn names_path(&self, call: &Call) -> bool {
+        let arguments = self.trace.contents(call.arguments).iter();
+        arguments.filter_map(|id| self.trace.text(*id)).any(|text| text.contains(['/', '\\']))
+    }
+
     /// Whether a call is that of an enumeration with one of its values.
     fn chooses_member(&self, call: &Call, name: &Name) -> bool {
-        let plain = |id: &Id| matches!(self.trace.value(*id), Value::Text(_) | Value::Int(_) | Value::Bool(_));
+        const LONGEST: usize = 64;
+        let plain = |id: &Id| match self.trace.value(*id) {
+            Value::Int(_) | Value::Bool(_) => true,
+            // No file's name, no address.
+            _ => {
+                self.trace.text(*id).is_some_and(|text| text.len() <= LONGEST && !text.contains(['/', '\\', ':', '.']))
+            }
+        };
         match self.trace.contents(call.arguments) {
             [value] => plain(value) && self.policy.is_enumeration(name),
             _ => false,
@@ -360,18 +420,24 @@ impl<'a> Judge<'a> {
         let rule = match self.trace.value(call.callee) {
             Value::Global(_) => &OVERWRITES,
             Value::Persistent(_) | Value::Unknown => &UNKNOWN_CALL,
-            Value::Call(_) if self.is_vouched(call.callee) => {
-                let made_by = self.trace.call(call.callee).and_then(|made| self.import(made.callee));
-                match made_by.map(|(name, _)| name.path.as_str()) {
-                    // What `getattr` gives was there before.
-                    Some("builtins.getattr") => &OVERWRITES,
+            Value::Call(_) if self.made(call.callee) == Made::Found => &OVERWRITES,
+            Value::Call(_) if self.made(call.callee) != Made::Unknown => {
+                match self.maker(call.callee).map(|(name, _)| name.path.as_str()) {
                     Some("functools.partial") => match self.partial_state(call.arguments) {
                         Ok(()) => return,
                         Err(Refusal::Odd(_)) => &ARGUMENTS,
                         Err(Refusal::Dangerous(_)) => &DANGEROUS_CALL,
                     },
-                    Some(_) if call.kind == CallKind::Build && self.sets_special(call.arguments) => &ARGUMENTS,
-                    _ => return,
+                    Some("joblib.numpy_pickle.NDArrayWrapper" | "joblib.numpy_pickle.ZNDArrayWrapper")
+                        if self.leaves_folder(call.arguments) =>
+                    {
+                        &ARGUMENTS
+                    }
+                    Some(_) => match self.sets_special(call) {
+                        Some(rule) => rule,
+                        None => return,
+                    },
+                    None => return,
                 }
             }
             // Its call was a finding; and plain values cannot be changed so.
@@ -384,14 +450,51 @@ impl<'a> Judge<'a> {
         self.tell(rule, call.offset, message);
     }
 
-    /// Whether a state sets attributes that change what an object is. Only the second part of a pair is set attribute
-    /// by attribute (Lib/pickle.py, `load_build`).
-    fn sets_special(&self, state: Id) -> bool {
-        let Value::Tuple(_) = self.trace.value(state) else { return false };
-        let [_, slots] = self.trace.contents(state) else { return false };
-        self.trace.pairs(*slots).any(|(key, _)| {
-            let special = |key: &str| key.starts_with("__") && key.ends_with("__");
-            self.trace.value(*slots) == Value::Dict && self.trace.text(key).is_none_or(special)
+    /// Whether joblib would read an array from a file in another folder (`NDArrayWrapper.read` of joblib/numpy_pickle_compat.py).
+    fn leaves_folder(&self, state: Id) -> bool {
+        let file = self.trace.lookup(state, "filename");
+        file.is_some_and(|file| self.trace.text(file).is_none_or(|file| file.contains(['/', '\\'])))
+    }
+
+    /// Whether a state gives an object methods of its own that the pickle's next opcodes call, or changes what it is.
+    /// The first part of a pair, or all of a dictionary, becomes the object's `__dict__`, the second is set attribute
+    /// by attribute; a second state is given to an own `__setstate__`, and `append`, `extend` and `add` of an object
+    /// are called with what is appended (Lib/pickle.py, `load_build`, `load_appends`, `load_additems`). Dictionaries of
+    /// some frameworks set attributes for their keys.
+    fn sets_special(&self, call: &Call) -> Option<&'static Rule> {
+        let state = call.arguments;
+        let pairs: Vec<(Id, Id)> = match (call.kind, self.trace.value(state)) {
+            (CallKind::SetItem, _) => {
+                let items = self.trace.contents(state);
+                items.chunks_exact(2).filter_map(|pair| Some((*pair.first()?, *pair.get(1)?))).collect()
+            }
+            (CallKind::Build, Value::Dict) => self.trace.pairs(state).collect(),
+            (CallKind::Build, Value::Tuple(_)) => match self.trace.contents(state) {
+                [own, slots] => {
+                    let special = |key: &str| key.starts_with("__") && key.ends_with("__");
+                    let is_dict = self.trace.value(*slots) == Value::Dict;
+                    if is_dict && self.trace.pairs(*slots).any(|(key, _)| self.trace.text(key).is_none_or(special)) {
+                        return Some(&ARGUMENTS);
+                    }
+                    self.trace.pairs(*own).chain(self.trace.pairs(*slots)).collect()
+                }
+                _ => return None,
+            },
+            _ => return None,
+        };
+        let runs = |id: Id| matches!(self.trace.value(id), Value::Global(_) | Value::Call(_));
+        pairs.into_iter().find_map(|(key, value)| match self.trace.text(key) {
+            Some("__setstate__") if runs(value) => Some(&DANGEROUS_CALL),
+            Some("__setstate__") => Some(&ARGUMENTS),
+            Some("append" | "extend" | "add" | "default_factory") if runs(value) => Some(&ARGUMENTS),
+            // A name that only a call makes.
+            None if self
+                .maker(key)
+                .is_some_and(|(name, _)| name.path.starts_with("_codecs.") || name.path == "builtins.str") =>
+            {
+                Some(&ARGUMENTS)
+            }
+            _ => None,
         })
     }
 

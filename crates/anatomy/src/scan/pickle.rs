@@ -43,6 +43,8 @@ pub(super) static SUSPICIOUS: &[&Rule] = &[&HIDDEN, &EXHAUSTED];
 const LEGACY_STREAMS: usize = 5;
 /// Streams of a piece that are looked at; a file of more is a trap.
 const MAX_STREAMS: usize = 1 << 20;
+/// Values of one pickle that are looked at for being pickles themselves.
+const MAX_NESTED: usize = 4096;
 /// Values that walking through a pickle may take, and how often each of those that it has.
 const MAX_EXPANDED: f32 = 1e8;
 const MAX_EXPANSION: f32 = 1e3;
@@ -134,6 +136,7 @@ fn streams(scanner: &mut Scanner, piece: &Piece, start: u64, place: Place) -> Re
             findings.push(named(finding, source));
         }
         nested.extend(judgement.nested);
+        nested.extend(pickled_bytes(&trace, source));
         as_plain(scanner, piece, &trace, &mut findings)?;
         explain(scanner, piece, &trace);
         let (end, broken) = (trace.end, trace.fault.is_some());
@@ -167,6 +170,17 @@ fn streams(scanner: &mut Scanner, piece: &Piece, start: u64, place: Place) -> Re
         scanner.look(&piece.inner(&format!("pickle at byte {}", piece.base + span.start), inner))?;
     }
     Ok(())
+}
+
+/// Values that are bytes and begin as a pickle does: whoever keeps one there loads it.
+fn pickled_bytes(trace: &Trace, source: &Source) -> Vec<Span> {
+    let bytes = trace.ids().filter_map(|id| match trace.value(id) {
+        Value::Bytes(place) => trace.span(place).filter(|span| span.len > 4),
+        _ => None,
+    });
+    let is_pickle =
+        |span: &Span| source.read_up_to(span.start, 2).is_ok_and(|first| matches!(first.as_slice(), [0x80, 2..=5]));
+    bytes.take(MAX_NESTED).filter(is_pickle).collect()
 }
 
 /// The pickles that stand between the storages of PyTorch's first form, where its reader found them. Those with which

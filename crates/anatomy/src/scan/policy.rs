@@ -240,6 +240,17 @@ impl Policy {
         if parts.iter().any(|part| part.is_empty() || part.contains(|c: char| c.is_whitespace() || c.is_control())) {
             return true;
         }
+        // `sklearn.base` has numpy as `np`: only classes have parts that a pickler names.
+        let first = parts.len().saturating_sub(name.own);
+        let through = |index: &usize| {
+            let part = parts.get(*index).map_or("", |part| part.trim_start_matches('_'));
+            let path = parts.get(..=*index).map(|parts| parts.join(".")).unwrap_or_default();
+            let known = self.names.contains_key(&path) || self.within.get(&path) == Some(&Within::Harmless);
+            !part.starts_with(char::is_uppercase) && !known
+        };
+        if (first..parts.len().saturating_sub(1)).any(|index| through(&index)) {
+            return true;
+        }
         let mut rest = name.path.as_str();
         for (index, part) in parts.iter().enumerate().skip(1) {
             let bare = part.trim_start_matches('_');
