@@ -98,9 +98,6 @@ pub fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
     } else {
         output.text(&report.text(output.width()))?;
     }
-    if report.files.is_empty() {
-        output.note("there are no files");
-    }
     let mut failed = report.files.iter().filter_map(|file| Some((&file.path, file.error.as_ref()?)));
     if let Some((path, error)) = failed.next() {
         let more = match failed.count() as u64 {
@@ -115,7 +112,7 @@ pub fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
         Level::Suspicious => Verdict::Suspicious,
         Level::Malformed => Verdict::Malformed,
     };
-    Ok(if report.verdict >= least { ExitCode::from(1) } else { ExitCode::SUCCESS })
+    Ok(if report.verdict.is_some_and(|verdict| verdict >= least) { ExitCode::from(1) } else { ExitCode::SUCCESS })
 }
 
 /// The library's policy with what the user's files say on top.

@@ -7,7 +7,9 @@ use std::process::ExitCode;
 
 use anatomy::analysis::Analysis;
 use anatomy::check::tokenizer::verify_with;
-use anatomy::model::Model;
+use anatomy::finding::{Finding, Severity};
+use anatomy::model::{Model, ModelFile};
+use anatomy::report::units::count;
 use anatomy::report::{Chat, ChatTemplates, Comparison, Decoded, Encoded, EncodedLines, Tokenizer as Report};
 use anatomy::source::Source;
 use anatomy::tokenizer::{self, Encoder, Index, Options, Tokenizer};
@@ -51,7 +53,7 @@ pub struct Args {
     encode_file: Option<PathBuf>,
     /// Turn ids into text
     #[arg(long, value_name = "ID", num_args = 1.., value_delimiter = ',', group = "what")]
-    decode: Option<Vec<u32>>,
+    decode: Option<Vec<String>>,
     /// Render a conversation: a list of messages, or an object of messages, tools and the like
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath, group = "what")]
     chat: Option<PathBuf>,
@@ -78,7 +80,7 @@ pub fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
     if let Some(conversation) = &args.chat {
         return chat(args, &model, &tokenizers, conversation, output);
     }
-    let tokenizer = first(&tokenizers, &args.model)?;
+    let tokenizer = first(&tokenizers, &model, &args.model)?;
     let options = Options { special: !args.no_special, parse_special: !args.no_parse_special };
     if let Some(other) = &args.compare {
         compare(args, (&model.source, tokenizer), other, options, output)?;
@@ -95,14 +97,18 @@ pub fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
             output.note(&report.figures());
         }
     } else if let Some(ids) = &args.decode {
-        let report = Decoded::new(&Encoder::new(tokenizer)?.decode(ids, !args.no_special)?);
-        if output.json { output.document(&report)? } else { output.plain(&format!("{}\n", report.text))? }
+        let bytes = Encoder::new(tokenizer)?.decode(&numbers(ids)?, !args.no_special)?;
+        if std::str::from_utf8(&bytes).is_err() {
+            output.note("the bytes of these ids are no whole text; what is invalid in them was replaced");
+        }
+        let report = Decoded::new(&bytes);
+        if output.json { output.document(&report)? } else { output.plain(&report.text)? }
     } else {
         let analysis = Analysis::new(&model);
         let indices: Vec<Index> = tokenizers.iter().map(Index::new).collect();
         let verdict = verify_with(&analysis, &indices);
         let report = Report::new(&model.source, &indices, &analysis, verdict, ChatTemplates::new(&model));
-        let report = report.ok_or_else(|| none(&args.model))?;
+        let report = report.ok_or_else(|| none(&model, &args.model))?;
         if output.json { output.document(&report)? } else { output.text(&report.text(output.width()))? }
     }
     Ok(ExitCode::SUCCESS)
@@ -118,7 +124,7 @@ fn chat(
 ) -> Result<ExitCode, Failure> {
     let rendered = chat::render(model, path, args.no_generation_prompt)?;
     let options = Options { special: false, parse_special: !args.no_parse_special };
-    let encoded = first(tokenizers, &args.model)
+    let encoded = first(tokenizers, model, &args.model)
         .and_then(Encoder::new)
         .and_then(|encoder| encoder.encode(&rendered.text, options));
     let ids = match encoded {
@@ -132,9 +138,20 @@ fn chat(
     if output.json {
         output.document(&report)?
     } else {
-        output.plain(&format!("{}\n", report.text))?
+        // To the byte: it is what the model is given.
+        output.plain(&report.text)?
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The ids of `--decode`, also where several stand in one argument.
+fn numbers(words: &[String]) -> Result<Vec<u32>, Error> {
+    let words = words.iter().flat_map(|word| word.split_whitespace());
+    let number = |word: &str| {
+        let fault = |_| Error::new(ErrorKind::Unsupported, format!("{word:?} is no id of a token"));
+        word.parse().map_err(fault).map_err(|error| error.help("name the model first, then the ids as numbers"))
+    };
+    words.map(number).collect()
 }
 
 /// A model with its tokenizers.
@@ -179,11 +196,25 @@ const COMPANIONS: [&str; 10] = [
     "vocab.bpe",
 ];
 
-fn first<'t>(tokenizers: &'t [Tokenizer], path: &Path) -> Result<&'t Tokenizer, Error> {
-    tokenizers.first().ok_or_else(|| none(path))
+fn first<'t>(tokenizers: &'t [Tokenizer], model: &Model, path: &Path) -> Result<&'t Tokenizer, Error> {
+    tokenizers.first().ok_or_else(|| none(model, path))
 }
 
-fn none(path: &Path) -> Error {
+/// Why there is no tokenizer.
+fn none(model: &Model, path: &Path) -> Error {
+    let pointer = |file: &&ModelFile| {
+        let words = ["tokenizer", "tekken", "vocab", "spiece", "tiktoken"];
+        file.container.format.id == "git-lfs-pointer" && words.iter().any(|word| file.path.contains(word))
+    };
+    if let Some(file) = model.files.iter().find(pointer) {
+        let error = Error::new(ErrorKind::NotFound, "the tokenizer is a Git-LFS pointer: it was not downloaded");
+        return error.in_file(&*file.path).help("run `git lfs pull`, or download the file from the hub");
+    }
+    let broken = |finding: &&Finding| finding.severity() == Severity::Error;
+    if let Some(finding) = model.files.iter().flat_map(|file| &file.container.findings).find(broken) {
+        let error = Error::malformed(format!("no tokenizer can be read: {}", finding.message));
+        return error.in_file(path.display().to_string()).help(finding.rule.help);
+    }
     let error = Error::new(ErrorKind::NotFound, "there is no tokenizer").in_file(path.display().to_string());
     error.help("name a tokenizer's file, a folder that holds one, or a GGUF")
 }
@@ -196,7 +227,7 @@ fn compare(
     output: &Output,
 ) -> Result<(), Failure> {
     let (model, others) = open(other)?;
-    let other = first(&others, other)?;
+    let other = first(&others, &model, other)?;
     let tokens = |tokenizer: &Tokenizer, text: &str| -> Result<usize, Error> {
         Ok(Encoder::new(tokenizer)?.encode(text, options)?.len())
     };
@@ -237,7 +268,8 @@ fn encode_lines(encoder: &Encoder, path: &Path, options: Options, output: &Outpu
     let total = encoded.iter().map(|(_, length, _)| length).sum();
     let replaced = encoded.iter().filter(|(.., replaced)| *replaced).count();
     if replaced > 0 {
-        output.note(&format!("{shown}: {replaced} lines are not UTF-8; what is invalid in them was replaced"));
+        let lines = count(replaced as u64, "line is", "lines are");
+        output.note(&format!("{shown}: {lines} not UTF-8; what is invalid there was replaced"));
     }
     Ok(EncodedLines::new(encoded.into_iter().map(|(ids, ..)| ids).collect(), total))
 }

@@ -74,7 +74,7 @@ fn people_see_what_would_run() {
     let folder = folder();
     let output = scan(folder.path(), "malicious.pkl --explain");
     let text = String::from_utf8(output.stdout).unwrap();
-    for there in ["malicious", "it runs os.system('true')", "from os import system", "_0 = os.system('true')"] {
+    for there in ["malicious", "it runs os.system('true')", "import os", "_0 = os.system('true')"] {
         assert!(text.contains(there), "{there} in {text}");
     }
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");

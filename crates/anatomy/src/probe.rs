@@ -8,6 +8,7 @@ use std::cell::OnceCell;
 use crate::container::zip::Listing;
 use crate::container::{self, Container, Format};
 use crate::error::Result;
+use crate::finding::{Finding, Rule, Severity};
 use crate::source::Source;
 
 /// All formats, most specific first.
@@ -162,14 +163,34 @@ impl Identity {
     /// Whether a file of this name promises another format than it has. Names without an extension,
     /// and extensions that promise nothing, never do.
     pub fn misnamed(&self, name: &str) -> bool {
-        match extension(name) {
-            Some(extension) => {
-                let promised = |format: &Format| format.extensions.contains(&extension.as_str());
-                !promised(self.format) && FORMATS.iter().any(|format| promised(format))
-            }
-            None => false,
-        }
+        misnamed(self.format, name)
     }
+}
+
+fn misnamed(format: &Format, name: &str) -> bool {
+    extension(name).is_some_and(|extension| {
+        let promised = |format: &Format| format.extensions.contains(&extension.as_str());
+        !promised(format) && FORMATS.iter().any(|format| promised(format))
+    })
+}
+
+static MISNAMED: Rule = Rule {
+    name: "misnamed",
+    severity: Severity::Warning,
+    why: "The extension promises another format than the bytes have. Programs that go by the name fail, and scanners \
+          that go by the name look for the wrong things.",
+    help: "rename the file to what it is, and ask why it was named otherwise",
+};
+
+/// The rules of telling formats.
+pub static RULES: &[&Rule] = &[&MISNAMED];
+
+/// Says that a file of this name promises another format than it has.
+pub(crate) fn misnamed_finding(format: &Format, name: &str) -> Option<Finding> {
+    // What stands in for a model has a finding that says more, and another name would not help.
+    let substitute = matches!(format.id, "git-lfs-pointer" | "html" | "empty" | "unknown" | "text");
+    let extension = extension(name).filter(|_| !substitute && misnamed(format, name))?;
+    Some(Finding::new(&MISNAMED, format!("the name ends in .{extension}, but the bytes are {}", format.name)))
 }
 
 /// The lower-case extension of a path, without the dot.

@@ -19,7 +19,7 @@ pub static ALL: &[&[&Rule]] = &[
     crate::check::tokenizer::origin::RULES,
     crate::check::tokenizer::template::RULES,
     crate::model::RULES,
-    crate::report::RULES,
+    crate::probe::RULES,
     crate::tokenizer::RULES,
     container::safetensors::RULES,
     container::gguf::RULES,

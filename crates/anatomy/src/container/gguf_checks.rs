@@ -27,7 +27,7 @@ static TOKEN: Rule = Rule {
     name: "gguf-token-out-of-range",
     severity: Severity::Warning,
     why: "A special token's number is beyond the vocabulary, so that programs which look it up read beyond its end.",
-    help: "correct the number with `anatomy edit`, or convert the model again",
+    help: "convert the model again from its original files",
 };
 
 /// The rules of these checks.

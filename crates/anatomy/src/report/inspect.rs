@@ -18,6 +18,7 @@ use crate::finding::{Finding, Severity};
 use crate::ledger::Kind;
 use crate::model::{FileRole, Model};
 use crate::names::Role;
+use crate::probe::misnamed_finding;
 use crate::tokenizer::{self, TokenizerSummary};
 
 /// The document of `anatomy inspect`.
@@ -393,29 +394,10 @@ impl Budget {
     }
 }
 
-static MISNAMED: crate::Rule = crate::Rule {
-    name: "misnamed",
-    severity: Severity::Warning,
-    why: "The extension promises another format than the bytes have. Programs that go by the name fail, and scanners \
-          that go by the name look for the wrong things.",
-    help: "rename the file to what it is, and ask why it was named otherwise",
-};
-
-/// The rules of this report.
-pub static RULES: &[&crate::Rule] = &[&MISNAMED];
-
 fn misnamed(model: &Model) -> Vec<Finding> {
-    // What stands in for a model has a finding that says more, and another name would not help.
-    let substitute = |id| matches!(id, "git-lfs-pointer" | "html" | "empty" | "unknown" | "text");
-    let wrong =
-        model.files.iter().filter(|file| file.identity.misnamed(&file.path) && !substitute(file.container.format.id));
-    wrong
-        .map(|file| {
-            let extension = crate::probe::extension(&file.path).unwrap_or_default();
-            let message = format!("the name ends in .{extension}, but the bytes are {}", file.container.format.name);
-            Finding::new(&MISNAMED, message).file(&*file.path)
-        })
-        .collect()
+    let of =
+        |file: &crate::model::ModelFile| Some(misnamed_finding(file.container.format, &file.path)?.file(&*file.path));
+    model.files.iter().filter_map(of).collect()
 }
 
 /// Metadata that fit on a line, as text.

@@ -22,7 +22,7 @@ pub use blueprint::Blueprint;
 pub use bytes::Bytes;
 pub use check::Check;
 pub use identify::{Identify, IdentifyEntry};
-pub use inspect::{Inspect, RULES};
+pub use inspect::Inspect;
 pub use memory::Memory;
 pub use scan::{Scan, ScanEntry};
 pub use template::{Chat, ChatTemplates};

@@ -45,7 +45,7 @@ impl Scan {
                 }],
                 "artifacts": self.files.iter().map(artifact).collect::<Vec<_>>(),
                 "results": results,
-                "properties": { "verdict": self.verdict.as_str() },
+                "properties": { "verdict": self.verdict.map(Verdict::as_str) },
             }],
         })
     }
@@ -97,7 +97,7 @@ fn result(file: &ScanEntry, finding: &Finding, index: Option<&usize>) -> Value {
         "level": level(finding.rule),
         "message": { "text": finding.message },
         "locations": [location],
-        "partialFingerprints": { "place/v1": format!("{}:{member}:{offset}", finding.rule.name) },
+        "partialFingerprints": { "place/v2": format!("{}:{member}:{offset}:{}", finding.rule.name, finding.message) },
         "properties": {
             "verdict": verdict.as_str(),
             "member": finding.member,

@@ -1,5 +1,6 @@
 //! Is it safe to open?
 
+use std::cmp::Reverse;
 use std::fmt::Write;
 
 use serde::Serialize;
@@ -15,8 +16,8 @@ use crate::scan::{FileScan, Program, Verdict};
 #[derive(Debug, Serialize)]
 pub struct Scan {
     schema: &'static str,
-    /// The worst of all files.
-    pub verdict: Verdict,
+    /// The worst of all files; nothing where one could not be read and the others are clean.
+    pub verdict: Option<Verdict>,
     /// One entry per file on disk, in the order asked for.
     pub files: Vec<ScanEntry>,
 }
@@ -57,7 +58,9 @@ impl ScanEntry {
 impl Scan {
     /// The document over some files.
     pub fn new(files: Vec<ScanEntry>) -> Self {
-        let verdict = files.iter().filter_map(|file| file.verdict).max().unwrap_or(Verdict::Clean);
+        let worst = files.iter().filter_map(|file| file.verdict).max().unwrap_or(Verdict::Clean);
+        let unread = files.iter().any(|file| file.verdict.is_none());
+        let verdict = Some(worst).filter(|worst| *worst != Verdict::Clean || !unread);
         Scan { schema: "anatomy.scan/1", verdict, files }
     }
 
@@ -66,7 +69,10 @@ impl Scan {
         let width = width.clamp(40, 120);
         let mut out = String::new();
         let only = self.files.len() == 1;
-        for file in &self.files {
+        // The worst on top; what could not be read says nothing, which is worse than clean.
+        let mut files: Vec<&ScanEntry> = self.files.iter().collect();
+        files.sort_by_key(|file| Reverse(file.verdict.map_or((Verdict::Clean, true), |verdict| (verdict, false))));
+        for file in files {
             let path = elide(&safe(&file.path), width.saturating_sub(12));
             let (style, word) = match file.verdict {
                 Some(Verdict::Clean) => (GREEN, "clean"),
@@ -114,6 +120,9 @@ impl Scan {
             .filter(|(number, ..)| *number > 0)
             .map(|(number, style, word)| paint(style, format!("{} {word}", thousands(number as u64))))
             .collect();
+        if parts.is_empty() {
+            return "no files".to_string();
+        }
         format!("{}: {}", count(self.files.len() as u64, "file", "files"), parts.join(", "))
     }
 }

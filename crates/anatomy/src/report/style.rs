@@ -48,7 +48,12 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = String::new();
     let mut used = 0;
-    for word in text.split_whitespace() {
+    let mut words = text.split_whitespace().peekable();
+    while let Some(word) = words.next() {
+        // A number keeps its sign of percent.
+        let kept = words.next_if(|next| next.trim_end_matches([',', '.', ')', ';']) == "%");
+        let joined = kept.map(|sign| format!("{word} {sign}"));
+        let word = joined.as_deref().unwrap_or(word);
         let length = word.chars().count();
         if used > 0 && used + 1 + length > width {
             lines.push(std::mem::take(&mut line));

@@ -14,7 +14,7 @@ use crate::analysis::Analysis;
 use crate::check::tokenizer::Verdict;
 use crate::finding::Finding;
 use crate::names;
-use crate::tokenizer::{self, AddedToken, Facts, Index, Merges, Piece, Role, Special, Stated};
+use crate::tokenizer::{self, AddedToken, EntryKind, Facts, Index, Merges, Piece, Role, Special, Stated};
 
 /// The document of `anatomy tokenizer`.
 #[derive(Debug, Serialize)]
@@ -86,7 +86,7 @@ impl Tokenizer {
             special_tokens.entry(role.role).or_insert(Special { token: role.token.clone(), id: role.id });
         }
         let configuration = &tokenizer.configuration;
-        let user_defined = |entry: &&tokenizer::Entry| entry.kind == tokenizer::EntryKind::UserDefined;
+        let user_defined = |entry: &&tokenizer::Entry| entry.kind == EntryKind::UserDefined;
         let mut added_tokens = tokenizer.added.clone();
         if added_tokens.is_empty() {
             added_tokens.extend(tokenizer.entries.iter().filter(user_defined).map(|entry| AddedToken {
@@ -184,13 +184,16 @@ impl Tokenizer {
                 false => format!("no {what} {place} a text"),
             }));
         }
-        if !self.added_tokens.is_empty() {
+        let added = count(self.added_tokens.len() as u64, "added token", "added tokens");
+        if matches!(self.kind, "gguf" | "sentencepiece") {
+            // These files say what each token is for, and have no list of those that were added.
+            let of = |kind| self.facts.kinds.get(&kind).copied().unwrap_or_default() as u64;
+            let control = of(EntryKind::Control);
+            words.extend((control > 0).then(|| count(control, "control token", "control tokens")));
+            words.extend((!self.added_tokens.is_empty()).then_some(added));
+        } else if !self.added_tokens.is_empty() {
             let special = self.added_tokens.iter().filter(|token| token.special).count();
-            words.push(format!(
-                "{}, {} of them special",
-                count(self.added_tokens.len() as u64, "added token", "added tokens"),
-                thousands(special as u64)
-            ));
+            words.push(format!("{added}, {} of them special", thousands(special as u64)));
         }
         if !words.is_empty() {
             page.more("{}", &words.join("; "));
@@ -228,9 +231,11 @@ impl Tokenizer {
         if !text.is_empty() {
             page.section("scripts", &text);
         }
-        let bytes =
-            if self.byte_fallback { "any bytes can be written" } else { "what no entry covers becomes unknown" };
-        page.more("{}", bytes);
+        if self.byte_fallback {
+            page.more("{}", "any bytes can be written");
+        } else if self.matches != Some(false) {
+            page.more("{}", "what no entry covers becomes unknown");
+        }
         let longest = |shown: &tokenizer::Shown| format!("{:?} ({})", elide(&shown.text, 24), shown.id);
         let longest: Vec<String> = self.facts.longest.iter().take(3).map(longest).map(|text| safe(&text)).collect();
         if !longest.is_empty() {
@@ -265,7 +270,7 @@ impl Tokenizer {
             }
         }
         if facts.blanks > 0 {
-            odd.push(format!("{} of blanks alone", count(facts.blanks as u64, "entry", "entries")));
+            odd.push(format!("{} of three blanks or more", count(facts.blanks as u64, "entry", "entries")));
         }
         if let Some(unreachable) = facts.unreachable.as_ref().filter(|unreachable| unreachable.entries.count > 0) {
             let entries = &unreachable.entries;
@@ -580,6 +585,7 @@ impl Comparison {
         row("model", self.a.model.clone(), self.b.model.clone());
         row("tokens", number(Some(self.a.vocab_size)), number(Some(self.b.vocab_size)));
         row("merges", number(self.a.merges), number(self.b.merges));
+        row("texts", number(Some(self.shared + self.only_a)), number(Some(self.shared + self.only_b)));
         row("only here", number(Some(self.only_a)), number(Some(self.only_b)));
         for (role, a, b) in &self.special {
             let text = |token: &Option<String>| token.clone().unwrap_or_else(|| "–".to_string());

@@ -1,6 +1,6 @@
 //! What a pickle would run, written as Python: for people, not for Python.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 
 use crate::container::pickle::{Call, CallKind, Global, Id, Str, Trace, Value};
@@ -164,7 +164,7 @@ impl<'t> Writer<'t> {
             Value::Bool(true) => line.push("True"),
             Value::Bool(false) => line.push("False"),
             Value::Int(number) => line.push(&number.to_string()),
-            Value::BigInt(Str::Long(_)) => line.push("<a whole number>"),
+            Value::BigInt(Str::Long(_)) => line.push("whole_number"),
             Value::BigInt(digits) => line.push(self.trace.str(digits)),
             Value::Float(number) => line.push(&format!("{number:?}")),
             Value::Text(Str::Long(place)) => {
@@ -216,15 +216,15 @@ impl<'t> Writer<'t> {
             }
             Value::Call(_) => match self.trace.call(id) {
                 Some(call) => self.write_call(call, depth, line),
-                None => line.push("?"),
+                None => line.push("unknown"),
             },
             Value::Persistent(inner) => {
                 line.push("persistent_load(");
                 self.write(inner, depth + 1, line);
                 line.push(")");
             }
-            Value::Buffer => line.push("<buffer>"),
-            Value::Unknown => line.push("?"),
+            Value::Buffer => line.push("buffer"),
+            Value::Unknown => line.push("unknown"),
         }
     }
 }
@@ -253,8 +253,11 @@ fn quote(text: &str, line: &mut Line) {
 pub(super) fn program(trace: &Trace, source: &Source) -> String {
     let mut writer = Writer { source: Some(source), ..Writer::new(trace) };
     let mut out = String::new();
-    for global in distinct(trace) {
-        let _ = writeln!(out, "{}", import(trace, global));
+    let mut imported = HashSet::new();
+    for import in distinct(trace).map(|global| import(trace, global)) {
+        if imported.insert(import.clone()) {
+            let _ = writeln!(out, "{import}");
+        }
     }
     // What a call returns, by the number of the call.
     let made = |id: Id| match trace.value(id) {
@@ -287,24 +290,18 @@ pub(super) fn program(trace: &Trace, source: &Source) -> String {
 
 /// The first import of each name.
 fn distinct(trace: &Trace) -> impl Iterator<Item = &Global> {
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     trace.globals.iter().filter(move |global| seen.insert(trace.path(global))).take(MAX_STATEMENTS)
 }
 
+/// The import of what a name lies in, as the program names it in full.
 fn import(trace: &Trace, global: &Global) -> String {
-    let (Some(module), Some(name)) = (global.module, global.name) else {
-        return format!("# imports {}", trace.path(global));
+    let (Some(module), Some(_)) = (global.module, global.name) else {
+        return format!("# takes {}", trace.path(global));
     };
-    let part = |text: &str| {
-        let mut line = Line { text: String::new(), most: MAX_NAME };
-        line.push(&text.replace(|c: char| c.is_control(), "�"));
-        line.text
-    };
-    let (module, name) = (part(begin(trace.str(module))), part(begin(trace.str(name))));
-    match name.split_once('.') {
-        Some((head, rest)) => format!("from {module} import {head}  # .{rest}"),
-        None => format!("from {module} import {name}"),
-    }
+    let mut line = Line { text: String::new(), most: MAX_NAME };
+    line.push(&begin(trace.str(module)).replace(|c: char| c.is_control(), "�"));
+    format!("import {}", line.text)
 }
 
 /// What of a name is looked at for being shown.

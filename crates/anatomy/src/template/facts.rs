@@ -49,6 +49,8 @@ pub struct Facts {
     pub switches: Vec<String>,
     /// What it writes to let the model answer.
     pub generation_prompt: Option<String>,
+    /// Whether it writes the begin of an answer behind a question even where none is asked for.
+    pub always_prompts: bool,
     /// Whether an answer that is begun can be continued.
     pub prefill: bool,
     /// Whether it marks what the model is trained to say (`{% generation %}`).
@@ -105,6 +107,11 @@ impl Template {
             (Some(one), Some(open)) => open.strip_prefix(one.as_str()).filter(|prompt| !prompt.is_empty()),
             _ => None,
         };
+        // What stands between a question and its answer stands there already when only the question is given.
+        let asked = one.as_deref().and_then(|text| text.split_once(ASK)).map(|(_, after)| after);
+        let opened = ended.as_deref().and_then(|text| part(text, ASK, ANSWER));
+        let always_prompts =
+            generation_prompt.is_none() && opened.is_some_and(|opened| opened.len() > 1) && opened == asked;
         let between = turns.as_deref().and_then(|text| part(text, ANSWER, AGAIN));
         let after = ended.as_deref().and_then(|text| text.split_once(ANSWER)).map(|(_, after)| after);
         let before = one.as_deref().and_then(|text| text.split_once(ASK)).map(|(before, _)| before);
@@ -153,6 +160,7 @@ impl Template {
             ),
             switches: probe.switches(&user, &undeclared),
             generation_prompt: generation_prompt.map(str::to_string),
+            always_prompts,
             prefill: probe
                 .text(json!({"messages": [user, answer], "continue_final_message": true}))
                 .is_some_and(|text| text.ends_with(ANSWER)),
@@ -207,10 +215,17 @@ impl Facts {
         if self.writes_bos {
             sentences.push("writes the token of the beginning itself".to_string());
         }
-        let end = self.answer_end.as_deref().map_or("nothing".to_string(), |end| format!("{end:?}"));
-        sentences.push(format!("an answer ends with {end}"));
+        // Where the next answer's begin is always written, it is no end of this one.
+        let end = match (&self.answer_end, &self.turn_end) {
+            (Some(after), Some(turn)) if self.always_prompts && after.starts_with(turn.as_str()) => Some(turn),
+            (after, _) => after.as_ref(),
+        };
+        sentences.push(format!("an answer ends with {}", end.map_or("nothing".to_string(), |end| format!("{end:?}"))));
         sentences.push(match &self.generation_prompt {
             Some(prompt) => format!("lets the model answer with {prompt:?}"),
+            None if self.always_prompts => {
+                "writes what lets the model answer whether it is asked to or not".to_string()
+            }
             None => "has no prompt for the answer".to_string(),
         });
         if !self.prefill {

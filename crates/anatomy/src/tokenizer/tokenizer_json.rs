@@ -45,7 +45,9 @@ fn read_into(file: &File, tokenizer: &mut Tokenizer) -> Result<()> {
     tokenizer.merges = has_merges.then_some(merges.list);
     tokenizer.added = added.list;
     tokenizer.added.iter_mut().for_each(|token| token.source.clone_from(&tokenizer.source));
-    if tokenizer.model.is_empty() {
+    if tokenizer.model.is_empty() && read.is_err() {
+        tokenizer.model = "unknown".to_string();
+    } else if tokenizer.model.is_empty() {
         // Files of before 2020 do not name the type; only byte-pair encoding has merges.
         tokenizer.model = if tokenizer.merges.is_some() { "bpe" } else { "wordpiece" }.to_string();
     }

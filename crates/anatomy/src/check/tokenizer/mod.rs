@@ -135,7 +135,11 @@ fn judged(subject: &Subject, rows: rows::Judged, findings: &[Finding]) -> (Optio
         return (None, "there is no tokenizer".to_string());
     }
     if let Some(finding) = findings.iter().find(|finding| finding.severity() == Severity::Error) {
-        return (Some(false), finding.message.clone());
+        // Of several files, which one it is about.
+        let file =
+            finding.file.as_deref().map(base).filter(|file| subject.main().is_some_and(|main| main.file() != *file));
+        let message = &finding.message;
+        return (Some(false), file.map_or_else(|| message.clone(), |file| format!("{file}: {message}")));
     }
     match rows {
         rows::Judged::Fits(why) => (Some(true), why),
