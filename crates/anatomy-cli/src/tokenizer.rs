@@ -104,6 +104,9 @@ pub fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
         let report = Decoded::new(&bytes);
         if output.json { output.document(&report)? } else { output.plain(&report.text)? }
     } else {
+        for finding in model.findings.iter().filter(|finding| finding.rule.name == "several-models") {
+            output.note(&finding.message);
+        }
         let analysis = Analysis::new(&model);
         let indices: Vec<Index> = tokenizers.iter().map(Index::new).collect();
         let verdict = verify_with(&analysis, &indices);

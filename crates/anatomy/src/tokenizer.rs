@@ -94,6 +94,10 @@ pub struct Tokenizer {
     pub byte_fallback: bool,
     /// Whether words that are entries are taken whole, merges or not.
     pub words_whole: bool,
+    /// Where the file has texts cut, in tokens; not applied here.
+    pub truncation: Option<u64>,
+    /// To how many tokens the file has every text filled up; not applied here.
+    pub padding: Option<u64>,
     /// Which token is what, as each file states it: several statements of one role may disagree.
     pub roles: Vec<Role>,
     /// What the files beside it say.

@@ -144,6 +144,8 @@ fn level(rule: &Rule) -> &'static str {
 fn uri(path: &str) -> String {
     let mut out = String::new();
     let path = if cfg!(windows) { path.replace('\\', "/") } else { path.to_string() };
+    // Code hosts know files by their paths from the repository's top.
+    let path = path.strip_prefix("./").map(str::to_string).unwrap_or(path);
     if path.starts_with('/') {
         out.push_str("file://");
     } else if path.get(1..2) == Some(":") {

@@ -43,6 +43,9 @@ pub struct Tokenizer {
     post_processor: Vec<String>,
     decoder: Vec<String>,
     model_max_length: Option<Stated<u64>>,
+    /// Where the file has texts cut, and to what length it has them filled up, in tokens.
+    truncation: Option<u64>,
+    padding: Option<u64>,
     tokenizer_class: Option<String>,
     facts: Facts,
     /// Other tokenizers of the same model.
@@ -118,6 +121,8 @@ impl Tokenizer {
             post_processor: tokenizer.post_processor.clone(),
             decoder: tokenizer.decoder.clone(),
             model_max_length: configuration.max_length.clone(),
+            truncation: tokenizer.truncation,
+            padding: tokenizer.padding,
             tokenizer_class: configuration.class.clone(),
             facts,
             others: others
@@ -200,6 +205,12 @@ impl Tokenizer {
         }
         if let Some(length) = &self.model_max_length {
             page.more("{}", &format!("texts of up to {} tokens", thousands(length.value)));
+        }
+        let cut = self.truncation.map(|tokens| format!("cuts texts at {} tokens", thousands(tokens)));
+        let fill = self.padding.map(|tokens| format!("fills them up to {}", thousands(tokens)));
+        let words: Vec<String> = cut.into_iter().chain(fill).collect();
+        if !words.is_empty() {
+            page.more("{}", &format!("the library {} (not applied here)", words.join(" and ")));
         }
     }
 

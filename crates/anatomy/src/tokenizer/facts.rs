@@ -347,8 +347,8 @@ fn split_better(tokenizer: &Tokenizer) -> Option<Unreachable> {
     }
     let scores: HashMap<u32, f64> = normal().map(|entry| (entry.id, entry.score.unwrap_or(0.0).into())).collect();
     let trie = Trie::new(normal().map(|entry| (&*entry.stored, entry.id))).ok()?;
-    let mut entries = Examples::default();
-    for entry in normal() {
+    // The best score of each place of a text, reached without the entry itself.
+    let is_split = |entry: &&Entry| {
         let text: &[u8] = &entry.stored;
         let mut best = vec![f64::NEG_INFINITY; text.len() + 1];
         if let Some(first) = best.first_mut() {
@@ -356,6 +356,9 @@ fn split_better(tokenizer: &Tokenizer) -> Option<Unreachable> {
         }
         for at in 0..text.len() {
             let here = best.get(at).copied().unwrap_or(f64::NEG_INFINITY);
+            if here == f64::NEG_INFINITY {
+                continue;
+            }
             for (length, id) in trie.prefixes(text.get(at..).unwrap_or_default()) {
                 let whole = length == text.len();
                 if let Some(slot) = best.get_mut(at + length).filter(|_| !whole) {
@@ -363,9 +366,11 @@ fn split_better(tokenizer: &Tokenizer) -> Option<Unreachable> {
                 }
             }
         }
-        if best.last().is_some_and(|best| *best > entry.score.unwrap_or(0.0).into()) {
-            entries.add(entry.id, &tokenizer.bytes(entry));
-        }
-    }
+        best.last().is_some_and(|best| *best > entry.score.unwrap_or(0.0).into())
+    };
+    let normal: Vec<&Entry> = normal().collect();
+    let split: Vec<&Entry> = normal.into_par_iter().filter(is_split).collect();
+    let mut entries = Examples::default();
+    split.iter().for_each(|entry| entries.add(entry.id, &tokenizer.bytes(entry)));
     Some(Unreachable { criterion: "other pieces always score better", entries })
 }

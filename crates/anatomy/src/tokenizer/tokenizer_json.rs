@@ -40,6 +40,8 @@ fn read_into(file: &File, tokenizer: &mut Tokenizer) -> Result<()> {
     tokenizer.model = whole.model;
     tokenizer.byte_fallback = whole.byte_fallback;
     tokenizer.words_whole = whole.words_whole;
+    tokenizer.truncation = whole.truncation;
+    tokenizer.padding = whole.padding;
     tokenizer.entries = vocabulary.list;
     let refused = vocabulary.refused + added.refused + merges.refused;
     tokenizer.merges = has_merges.then_some(merges.list);
@@ -142,6 +144,8 @@ struct Whole<'de> {
     added: List<AddedToken>,
     unknown_token: Option<String>,
     unknown_id: Option<u64>,
+    truncation: Option<u64>,
+    padding: Option<u64>,
     /// Normalizer, pre-tokenizer, post-processor, decoder.
     settings: [Value; 4],
     /// Whether the two long lists are put aside, to be read at the same time.
@@ -191,6 +195,15 @@ impl<'de> Visitor<'de> for &mut Whole<'de> {
             match &*key {
                 "model" => map.next_value_seed(Model(self))?,
                 "added_tokens" => drop(map.next_value_seed(Each::new(|token| self.added.added(token)))?),
+                "truncation" => {
+                    let cut: Option<Truncation> = map.next_value()?;
+                    self.truncation = cut.and_then(|cut| cut.max_length);
+                }
+                "padding" => {
+                    // `{"strategy": {"Fixed": 128}}`, or `"BatchLongest"`, which fills up to the longest of several.
+                    let fill: Value = map.next_value()?;
+                    self.padding = fill.pointer("/strategy/Fixed").and_then(Value::as_u64);
+                }
                 _ if place.is_some() => {
                     let raw: &RawValue = map.next_value()?;
                     if let Some(slot) = place.and_then(|place| self.settings.get_mut(place))
@@ -204,6 +217,12 @@ impl<'de> Visitor<'de> for &mut Whole<'de> {
         }
         Ok(())
     }
+}
+
+/// The `truncation`.
+#[derive(Deserialize)]
+struct Truncation {
+    max_length: Option<u64>,
 }
 
 /// A token of the list of added ones.
