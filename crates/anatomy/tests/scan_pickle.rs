@@ -290,6 +290,102 @@ verdicts! {
     estimator: Clean = pickle().global("sklearn.linear_model._logistic", "LogisticRegression").raw(b")\x81}b").stop();
     module_of_torch: Clean = pickle().global("torch.nn.modules.linear", "Linear").raw(b")\x81}b").stop();
     compiled_expression: Clean = pickle().global("re", "_compile").call(|it| it.text("a+").int(32)).stop();
+
+    // Harmless, and beside each a twin that only looks like it.
+    harmless_seed_of_cython: Clean = pickle()
+        .global("numpy.random.bit_generator", "__pyx_unpickle_SeedSequence")
+        .call(|it| it.global("numpy.random.bit_generator", "SeedSequence").int(65_708_578).raw(b"N")).stop();
+    seed_of_cython_with_another_class: Malicious = pickle()
+        .global("numpy.random.bit_generator", "__pyx_unpickle_SeedSequence")
+        .call(|it| it.global("subprocess", "Popen").int(65_708_578).raw(b"N")).stop();
+    unpickler_of_a_stranger: Malicious = pickle()
+        .global("somebody.fast", "__pyx_unpickle_Thing")
+        .call(|it| it.global("somebody.fast", "Thing").int(1).raw(b"N")).stop();
+    harmless_array_functions: Clean = pickle().raw(b"(").global("numpy", "maximum").global("numpy", "clip")
+        .global("scipy._lib.array_api_compat.numpy._aliases", "asarray").raw(b"t").stop();
+    module_behind_an_array_function: Malicious =
+        pickle().global("scipy._lib.array_api_compat.numpy._aliases", "sys.modules").stop();
+    array_function_is_called: Suspicious = pickle().global("numpy", "maximum").call(|it| it.int(1).int(2)).stop();
+    harmless_text_type_of_numpy: Clean =
+        pickle().global("numpy._core._internal", "_convert_to_stringdtype_kwargs").call(|it| it.raw(b"\x88")).stop();
+    neighbour_of_the_text_type: Malicious = pickle().global("numpy._core._internal", "_ctypes").raw(b")R").stop();
+    harmless_polynomial: Clean = pickle().global("numpy", "poly1d").raw(b")\x81}b0")
+        .global("numpy.polynomial.chebyshev", "Chebyshev").raw(b")\x81}b").stop();
+    harmless_series_of_pandas_3: Clean = pickle().global("pandas", "Series").raw(b")\x81}b0")
+        .global("pandas.core.indexes.base", "_new_Index").call(|it| it.global("pandas", "RangeIndex").raw(b"}")).stop();
+    index_of_a_dangerous_class: Malicious = pickle()
+        .global("pandas.core.indexes.base", "_new_Index").call(|it| it.global("subprocess", "Popen").raw(b"}")).stop();
+    method_of_pandas_3_pickles: Malicious =
+        pickle().global("pandas", "DataFrame.to_pickle").call(|it| it.raw(b"}").text("/nonexistent")).stop();
+    method_of_pandas_3_writes: Suspicious =
+        pickle().global("pandas", "DataFrame.to_csv").call(|it| it.raw(b"}").text("/nonexistent")).stop();
+    method_of_pandas_3_evaluates: Malicious =
+        pickle().global("pandas", "DataFrame.eval").call(|it| it.raw(b"}").text("1+1")).stop();
+    harmless_members_by_value: Clean = pickle().global("http", "HTTPStatus").call(|it| it.int(200)).raw(b"0")
+        .global("re", "RegexFlag").call(|it| it.int(2)).stop();
+    neighbour_of_a_member: Malicious = pickle().global("http", "client").raw(b")R").stop();
+    harmless_counter: Clean = pickle().global("itertools", "count").call(|it| it.int(3)).stop();
+    counter_of_an_object: Suspicious =
+        pickle().global("itertools", "count").call(|it| it.global("builtins", "str")).stop();
+    counter_that_is_counted_through: Suspicious = pickle()
+        .global("builtins", "list").call(|it| it.global("itertools", "count").call(|it| it.int(3))).stop();
+    harmless_named_tuples: Clean = pickle().global("time", "struct_time").call(|it| it.raw(b")")).raw(b"0")
+        .global("posix", "stat_result").call(|it| it.raw(b")")).raw(b"0")
+        .global("platform", "uname_result").call(|it| it.text("Linux")).stop();
+    neighbour_of_a_named_tuple: Malicious = pickle().global("posix", "stat").call(|it| it.text(".")).stop();
+    harmless_files_in_memory: Clean = pickle().global("_io", "BytesIO").raw(b")\x81").raw(b"(")
+        .bytes(b"x").int(0).raw(b"Ntb").stop();
+    file_that_is_none_in_memory: Malicious =
+        pickle().global("_io", "FileIO").call(|it| it.text("/nonexistent")).stop();
+    harmless_getter: Clean = pickle().global("operator", "attrgetter").call(|it| it.text("a.b")).stop();
+    getter_of_a_module: Malicious = pickle().global("operator", "attrgetter").call(|it| it.text("os.system")).stop();
+    getter_behind_the_scenes: Malicious =
+        pickle().global("operator", "attrgetter").call(|it| it.text("__globals__")).stop();
+    getter_is_called: Malicious = pickle().global("operator", "attrgetter").call(|it| it.text("system"))
+        .call(|it| it.global("os", "path")).stop();
+    getter_is_handed_on: Malicious =
+        pickle().global("functools", "partial").call(|it| it.global("operator", "attrgetter")).stop();
+    harmless_type_of_items: Clean = pickle()
+        .global("types", "GenericAlias").call(|it| it.global("builtins", "dict").raw(b"(").global("builtins", "bytes")
+            .global("builtins", "int").raw(b"t")).stop();
+    type_of_a_function: Malicious = pickle()
+        .global("types", "GenericAlias").call(|it| it.global("os", "system").raw(b")")).stop();
+    harmless_union: Clean = pickle()
+        .global("_functools", "reduce").call(|it| it.global("_operator", "or_").raw(b"(").global("builtins", "int")
+            .global("builtins", "type").call(|it| it.raw(b"N")).raw(b"t")).stop();
+    reduce_of_another_function: Malicious = pickle()
+        .global("_functools", "reduce").call(|it| it.global("numpy", "maximum").raw(b"(").global("builtins", "int")
+            .global("builtins", "str").raw(b"t")).stop();
+    reduce_of_a_dangerous_function: Malicious = pickle()
+        .global("_functools", "reduce").call(|it| it.global("os", "system").raw(b"(").text("true").text("")
+            .raw(b"t")).stop();
+    reduce_is_handed_on: Malicious =
+        pickle().global("functools", "partial").call(|it| it.global("functools", "reduce")).stop();
+    harmless_dictionary_of_dictionaries: Clean = pickle()
+        .global("collections", "defaultdict").call(|it| it.global("functools", "partial")
+            .call(|it| it.global("collections", "defaultdict")).raw(b"(").global("collections", "defaultdict")
+            .global("builtins", "int").raw(b"\x85}Ntb")).stop();
+    dictionary_of_dictionaries_calls: Malicious = pickle()
+        .global("collections", "defaultdict").call(|it| it.global("functools", "partial")
+            .call(|it| it.global("collections", "defaultdict").global("os", "getcwd"))).stop();
+    missing_key_calls_a_method: Suspicious = pickle()
+        .global("collections", "defaultdict").call(|it| it.global("builtins", "getattr")
+            .call(|it| it.global("pathlib", "Path").call(|it| it.text("/nonexistent")).text("unlink"))).stop();
+    harmless_methods_of_texts: Clean = pickle()
+        .global("builtins", "getattr").call(|it| it.global("builtins", "str").text("lower")).raw(b"0")
+        .global("builtins", "getattr").call(|it| it.text("abc").text("upper")).stop();
+    method_of_texts_formats: Suspicious =
+        pickle().global("builtins", "getattr").call(|it| it.global("builtins", "str").text("format")).stop();
+    harmless_loss: Clean = pickle().global("sklearn.linear_model._sgd_fast", "Hinge").call(|it| it.int(1)).stop();
+    harmless_class_in_lower_case: Clean =
+        pickle().global("scipy.interpolate._interpolate", "interp1d").raw(b")\x81}b").stop();
+    /// `rv_generic.__setstate__` gives text of the state to `exec`.
+    distribution_runs_its_state: Suspicious = pickle()
+        .global("scipy.stats._continuous_distns", "norm_gen").raw(b")\x81}")
+        .text("_parse_arg_template").text("pass").raw(b"sb").stop();
+    harmless_time_zone_of_dateutil: Clean = pickle().global("dateutil.tz.tz", "tzutc").raw(b")R").stop();
+    time_zone_of_dateutil_opens: Suspicious =
+        pickle().global("dateutil.tz.tz", "tzfile").call(|it| it.text("/nonexistent")).stop();
 }
 
 /// joblib reads an array's bytes where `pickle.load` goes on with opcodes: both readings count.

@@ -58,13 +58,16 @@ impl Judge<'_> {
                 None | Some((_, Standing::Harmless)) => Ok(()),
                 Some(_) => Err(Refusal::Odd("the type is none of numpy's")),
             },
-            (Check::Factory, []) => Ok(()),
-            (Check::Factory, [factory, ..]) => match self.import(*factory) {
-                Some((_, Standing::Harmless | Standing::Known { .. })) => Ok(()),
-                Some((_, Standing::Dangerous)) => Err(Refusal::Dangerous("a missing key calls it")),
-                _ if self.trace.value(*factory) == Value::None || self.made(*factory) == Made::Plain => Ok(()),
-                _ => Err(Refusal::Odd("a missing key calls it")),
-            },
+            (Check::Factory, _) => self.factory(arguments),
+            (Check::Generic, [class, ..]) => odd(self.is_type(*class), "it makes a type of what is none"),
+            (Check::Getter, _) => {
+                let read = |id: &Id| self.trace.text(*id).is_some_and(|text| self.is_innocent(text));
+                if arguments.iter().all(read) {
+                    Ok(())
+                } else {
+                    Err(Refusal::Dangerous("what it reads may be anything"))
+                }
+            }
             (Check::Nested, [bytes]) => match self.trace.value(*bytes) {
                 Value::Bytes(place) => {
                     self.out.nested.extend(self.trace.span(place));
@@ -73,7 +76,7 @@ impl Judge<'_> {
                 _ => Err(Refusal::Odd("it loads something that is not in the file as it is")),
             },
             (Check::One, [_]) => Ok(()),
-            (Check::Partial, [function, ..]) => self.partial(*function),
+            (Check::Partial, [function, bound @ ..]) => self.partial(*function, bound),
             (Check::Plain, _) => {
                 odd(arguments.iter().all(|id| self.is_plain(*id)), "the arguments are no plain values")
             }
@@ -124,8 +127,63 @@ impl Judge<'_> {
                 }
                 Err(Refusal::Dangerous("it imports any name of any module"))
             }
+            // `int | None` and the like.
+            (Check::Union, [function, types]) => {
+                let or = self.import(*function).is_some_and(|(name, _)| name.path == "operator.or_");
+                let tuple = matches!(self.trace.value(*types), Value::Tuple(_));
+                if or && tuple && self.trace.contents(*types).iter().all(|id| self.is_type(*id)) {
+                    return Ok(());
+                }
+                Err(Refusal::Dangerous("it calls what is given to it"))
+            }
+            (Check::Union, _) => Err(Refusal::Dangerous("it calls what is given to it")),
             _ => Err(Refusal::Odd("no pickler gives it these arguments")),
         }
+    }
+
+    /// `defaultdict`, whose first argument is called where a key is missing.
+    fn factory(&self, arguments: &[Id]) -> Result<(), Refusal> {
+        let Some(factory) = arguments.first() else { return Ok(()) };
+        match self.import(*factory) {
+            Some((_, Standing::Harmless | Standing::Known { .. })) => Ok(()),
+            Some((_, Standing::Dangerous)) => Err(Refusal::Dangerous("a missing key calls it")),
+            // A method of an object may do anything with it: `Path.unlink`.
+            _ if self.trace.value(*factory) == Value::None || self.made(*factory) == Made::Plain => Ok(()),
+            _ => Err(Refusal::Odd("a missing key calls it")),
+        }
+    }
+
+    /// Whether a call is given a counter that never ends, in its arguments or in a tuple of them: `list` would never
+    /// return. What takes many arguments does not count through them.
+    pub(super) fn is_endless(&self, arguments: Id) -> bool {
+        let counter = |id: &Id| self.maker(*id).is_some_and(|(name, _)| name.path == "itertools.count");
+        self.trace.contents(arguments).iter().take(8).any(|id| match self.trace.value(*id) {
+            Value::Tuple(_) => self.trace.contents(*id).iter().take(8).any(counter),
+            _ => counter(id),
+        })
+    }
+
+    /// Whether a value is a class, as it may stand in a type's description.
+    fn is_type(&self, id: Id) -> bool {
+        match self.import(id) {
+            Some((_, standing)) => matches!(
+                standing,
+                Standing::Harmless | Standing::Known { .. } | Standing::Checked(Check::Size | Check::Factory)
+            ),
+            None => {
+                const TYPES: [&str; 4] =
+                    ["builtins.type", "types.GenericAlias", "operator.getitem", "functools.reduce"];
+                let made = self.maker(id).is_some_and(|(name, _)| TYPES.contains(&name.path.as_str()));
+                self.trace.value(id) == Value::None || made && self.made(id) != Made::Unknown
+            }
+        }
+    }
+
+    /// Whether the path of an attribute leads neither to a module nor behind the scenes.
+    fn is_innocent(&self, path: &str) -> bool {
+        let own = path.matches('.').count() + 1;
+        let name = Name { path: format!("object.{path}"), own };
+        path.len() <= MAX_ATTRIBUTE && !path.contains("__") && self.standing(&name) != Standing::Dangerous
     }
 
     /// `getattr`: members of enumerations, and methods of objects that are vouched for, to refer to.
@@ -140,6 +198,17 @@ impl Judge<'_> {
         let constant = attribute.starts_with(|c: char| c.is_ascii_uppercase()) && attribute.chars().all(word);
         let constant = constant && !attribute.contains(|c: char| c.is_ascii_lowercase());
         let Some((class, standing)) = self.import(owner) else {
+            // Methods of plain values.
+            let kind = match self.trace.value(owner) {
+                Value::Text(_) => "str",
+                Value::List => "list",
+                Value::Dict => "dict",
+                _ => "",
+            };
+            let method = Name { path: format!("builtins.{kind}.{attribute}"), own: 2 };
+            if !kind.is_empty() && self.standing(&method) == Standing::Reference {
+                return Ok(());
+            }
             let plain = !attribute.starts_with('_') && !WRITES.iter().any(|verb| attribute.starts_with(verb));
             if matches!(self.made(owner), Made::Plain | Made::Framework) && plain {
                 return Ok(());
@@ -150,6 +219,7 @@ impl Judge<'_> {
         let whole = self.standing(&class.attribute(attribute));
         match standing {
             _ if whole == Standing::Harmless => Ok(()),
+            Standing::Harmless if whole == Standing::Reference => Ok(()),
             Standing::Dangerous | Standing::Standard => Err(Refusal::Dangerous("it reaches into a module")),
             _ if whole == Standing::Dangerous => Err(Refusal::Dangerous("it leads to a dangerous function")),
             _ if is_class && constant => Ok(()),
@@ -173,9 +243,11 @@ impl Judge<'_> {
     }
 
     /// `functools.partial`, which somebody may call later.
-    fn partial(&self, function: Id) -> Result<(), Refusal> {
+    fn partial(&self, function: Id, bound: &[Id]) -> Result<(), Refusal> {
         match self.import(function) {
             Some((_, Standing::Harmless | Standing::Known { .. } | Standing::Reference)) => Ok(()),
+            // Dictionaries of dictionaries.
+            Some((_, Standing::Checked(Check::Factory))) => self.factory(bound),
             Some((_, Standing::Dangerous | Standing::Standard)) => Err(Refusal::Dangerous("it wraps a function")),
             _ => Err(Refusal::Odd("it wraps a function that nobody vouches for")),
         }
@@ -184,7 +256,14 @@ impl Judge<'_> {
     /// The state of a `functools.partial`: function, arguments, keywords, attributes.
     pub(super) fn partial_state(&self, state: Id) -> Result<(), Refusal> {
         match self.trace.contents(state) {
-            [function, ..] if matches!(self.trace.value(state), Value::Tuple(_)) => self.partial(*function),
+            [function, bound, ..]
+                if matches!(
+                    (self.trace.value(state), self.trace.value(*bound)),
+                    (Value::Tuple(_), Value::Tuple(_))
+                ) =>
+            {
+                self.partial(*function, self.trace.contents(*bound))
+            }
             _ => Err(Refusal::Odd("it wraps a function that nobody vouches for")),
         }
     }

@@ -19,6 +19,7 @@ pub(super) fn danger(policy: &Policy, dotted: &str) -> Danger {
     let (module, name) = dotted.rsplit_once('.').unwrap_or(("builtins", dotted));
     match policy.standing(&policy.canonical(module, name)) {
         Standing::Dangerous => Danger::High,
+        Standing::Checked(check) if check.is_narrow() => Danger::High,
         Standing::Harmless | Standing::Known { .. } | Standing::Reference | Standing::Checked(_) => Danger::None,
         Standing::Standard | Standing::Unknown { .. } => Danger::Unknown,
     }

@@ -316,6 +316,11 @@ impl<'a> Judge<'a> {
             CallKind::Inst | CallKind::Obj => self.trace.contents(call.arguments).is_empty(),
             _ => false,
         };
+        if self.is_endless(call.arguments) {
+            self.told.insert(index);
+            self.tell(&ARGUMENTS, call.offset, format!("it runs {}: the counter never ends", self.shown(call)));
+            return false;
+        }
         let rule = match standing {
             // TorchScript's objects are never called.
             Standing::Harmless if name.path.starts_with("__torch__.") && !bare => &UNKNOWN_CALL,
@@ -523,9 +528,12 @@ impl<'a> Judge<'a> {
             match standing {
                 Standing::Harmless | Standing::Reference => {}
                 Standing::Checked(_) if !handed_on.contains(&index) => {}
-                Standing::Checked(_) => {
+                // Classes: where one would be called is looked at there.
+                Standing::Checked(Check::Size | Check::Factory) => {}
+                Standing::Checked(check) => {
+                    let rule = if check.is_narrow() { &DANGEROUS_IMPORT } else { &ARGUMENTS };
                     let message = format!("it hands on {path}, which is harmless only with the right arguments");
-                    self.tell(&ARGUMENTS, global.offset, message);
+                    self.tell(rule, global.offset, message);
                 }
                 Standing::Known { .. } => {
                     self.tell(&FRAMEWORK, global.offset, format!("it holds objects of {path}"));

@@ -79,6 +79,8 @@ pub(super) enum Check {
     Constructor,
     Dtype,
     Factory,
+    Generic,
+    Getter,
     Nested,
     One,
     Partial,
@@ -89,6 +91,14 @@ pub(super) enum Check {
     Size,
     Typing,
     Ufunc,
+    Union,
+}
+
+impl Check {
+    /// Whether the function is dangerous with other arguments, so that nothing good is meant where it is handed on.
+    pub(super) fn is_narrow(self) -> bool {
+        matches!(self, Self::Getter | Self::Union)
+    }
 }
 
 /// The file's form.
@@ -116,6 +126,7 @@ struct KnownFile {
     calls: String,
     references: String,
     enumerations: String,
+    lowercase: HashMap<String, String>,
     except: String,
 }
 
@@ -161,6 +172,10 @@ impl Policy {
                 self.within.insert(name, what);
             }
         }
+        for (module, names) in &file.known.lowercase {
+            let names = words(names).into_iter().map(|name| format!("{module}.{name}"));
+            self.names.extend(names.map(|name| (name, Standing::Known { callable: false })));
+        }
         for (module, names) in &file.harmless {
             for name in words(names) {
                 match &*name {
@@ -203,6 +218,15 @@ impl Policy {
             return *standing;
         }
         let last = name.last();
+        // Cython's constructors take (class, checksum, state) and fill an object of that class. They are as harmless as
+        // the class beside them, whose name they bear.
+        let cython = last.strip_prefix("__pyx_unpickle_").filter(|_| name.own == 1);
+        if let (Some(class), Some((module, _))) = (cython, path.rsplit_once('.')) {
+            let class = Name { path: format!("{module}.{class}"), own: 1 };
+            if matches!(self.standing(&class), Standing::Harmless | Standing::Known { .. }) {
+                return Standing::Checked(Check::Class);
+            }
+        }
         let class = || last.trim_start_matches('_').chars().next().is_some_and(char::is_uppercase);
         for prefix in prefixes(path) {
             match self.within.get(prefix) {
