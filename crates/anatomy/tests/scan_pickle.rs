@@ -337,7 +337,8 @@ verdicts! {
         .bytes(b"x").int(0).raw(b"Ntb").stop();
     file_that_is_none_in_memory: Malicious =
         pickle().global("_io", "FileIO").call(|it| it.text("/nonexistent")).stop();
-    harmless_getter: Clean = pickle().global("operator", "attrgetter").call(|it| it.text("a.b")).stop();
+    /// As harmless as it looks, it is what attacks begin with.
+    getter_alone: Malicious = pickle().global("operator", "attrgetter").call(|it| it.text("a.b")).stop();
     getter_of_a_module: Malicious = pickle().global("operator", "attrgetter").call(|it| it.text("os.system")).stop();
     getter_behind_the_scenes: Malicious =
         pickle().global("operator", "attrgetter").call(|it| it.text("__globals__")).stop();
