@@ -237,6 +237,21 @@ cases! {
     yaml_in_brackets: "a.yaml", text("a: [1, !!python/name:os.system ]\n") => Malicious, "config-builds-objects";
     yaml_tuple: "a.yaml", text("a: !!python/tuple [1, 2]\n") => Clean, "config-builds-plain-values";
     yaml_target: "a.yaml", text("model:\n  _target_: subprocess.Popen\n") => Malicious, "config-target-dangerous";
+    /// CVE-2025-23304: Hydra's targets, in whatever way YAML writes them.
+    yaml_target_in_braces: "a.yaml", text("model: {_target_: os.system}\n") => Malicious, "config-target-dangerous";
+    yaml_target_as_a_complex_key: "a.yaml", text("? _target_\n: os.system\n") => Malicious, "config-target-dangerous";
+    yaml_target_with_escapes: "a.yaml", text("model:\n  \"_targ\\u0065t_\": \"os\\x2esystem\"\n") => Malicious, "config-target-dangerous";
+    yaml_target_merged: "a.yaml", text("x: &s {_target_: os.system}\nm:\n  <<: *s\n") => Malicious, "config-target-dangerous";
+    yaml_target_on_the_next_line: "a.yaml", text("m:\n  _target_:\n    os.system\n") => Malicious, "config-target-dangerous";
+    yaml_target_in_a_block: "a.yaml", text("m:\n  _target_: >-\n    os.system\n") => Malicious, "config-target-dangerous";
+    yaml_target_by_an_alias: "a.yaml", text("x: &s os.system\nm:\n  _target_: *s\n") => Malicious, "config-target-dangerous";
+    yaml_target_that_a_text_speaks_of: "a.yaml", text("note: |\n  _target_: os.system\nb: 1 # _target_: os.system\n") => Clean, "";
+    class_path: "config.json", text(r#"{"class_path": "os.system", "init_args": {}}"#) => Malicious, "config-target-dangerous";
+    class_path_in_yaml: "a.yaml", text("model:\n  class_path: os.system\n") => Malicious, "config-target-dangerous";
+    class_path_of_a_project: "a.yaml", text("model:\n  class_path: my_project.models.Unet\n") => Clean, "";
+    expressions_with_imports: "config.json", text(r#"{"run": ["$os.system('x')"], "imports": ["$import os"]}"#) => Malicious, "config-expression";
+    expressions_with_usual_imports: "config.json", text(r#"{"imports": ["$import os", "$import glob"], "x": "$glob.glob(os.path.join(@dir, '*'))"}"#) => Clean, "";
+    yaml_chat_template_on_the_next_line: "a.yaml", text("chat_template:\n  \"{{ ().__class__\n  }}\"\n") => Malicious, "template-reaches-internals";
     secret: "config.json", text(r#"{"token": "hf_aBcDeFgHiJkLmNoPqRsTuVwXyZ01234567"}"#) => Clean, "secret-in-file";
     secret_example: "config.json", text(r#"{"token": "hf_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"}"#) => Clean, "";
 }

@@ -6,7 +6,9 @@
 use super::code::{Danger, danger, shorten};
 use super::json::{Json, parse_some};
 use super::policy::Policy;
+use super::python::{self, Known};
 use super::walk::{Opened, Piece, Scanner};
+use super::yaml::scalars;
 use crate::container::text::decode;
 use crate::error::Result;
 use crate::finding::{Finding, Rule, Severity};
@@ -114,7 +116,8 @@ pub(super) fn look(scanner: &mut Scanner, piece: &Piece, opened: &Opened) -> Res
     Ok(())
 }
 
-fn is_yaml(name: &str) -> bool {
+/// Whether a text of that name may be YAML.
+pub(super) fn is_yaml(name: &str) -> bool {
     let base = name.rsplit(['/', '\\']).next().unwrap_or(name).to_ascii_lowercase();
     match base.rsplit_once('.') {
         Some((_, extension)) => matches!(extension, "yaml" | "yml" | "conf" | "cfg" | "config" | "json" | "params"),
@@ -136,6 +139,8 @@ fn look_json(json: &Json, name: &str, policy: &Policy, findings: &mut Vec<Findin
     if base == "model_index.json" {
         pipeline(json, policy, findings);
     }
+    let mut known = Known::new();
+    json.walk(&mut |_, value| import(value.text().unwrap_or_default(), &mut known));
     json.walk(&mut |path, value| {
         let Some(key) = path.last() else { return };
         let at = || path.join(".");
@@ -191,7 +196,8 @@ fn look_json(json: &Json, name: &str, policy: &Policy, findings: &mut Vec<Findin
                 let name = value.text().map(shorten).unwrap_or_default();
                 findings.push(Finding::new(&OBJECT, format!("{} has the key {key:?} with {name:?}", at())));
             }
-            (_, Json::Text(text)) if text.starts_with('$') && calls(text, policy) => {
+            ("class_path", Json::Text(name)) => findings.extend(class_path(&at(), name, policy)),
+            (_, Json::Text(text)) if text.starts_with('$') && calls(text, &mut known, policy) => {
                 findings.push(Finding::new(&EXPRESSION, format!("{} is {:?}", at(), shorten(text))));
             }
             _ => {}
@@ -271,9 +277,34 @@ fn target(at: &str, name: &str, policy: &Policy) -> Finding {
     Finding::new(rule, format!("{at} names {:?}", shorten(name)))
 }
 
+/// A name that jsonargparse, and LightningCLI with it, imports and calls. Every project has classes of its own there,
+/// which are built only by the project's own program: only what is dangerous by itself counts.
+fn class_path(at: &str, name: &str, policy: &Policy) -> Option<Finding> {
+    (danger(policy, name) == Danger::High).then(|| target(at, name, policy))
+}
+
+/// Bytes of an expression that imports, and names that are bound so; nothing real is near.
+const MAX_IMPORT: usize = 1024;
+const MAX_KNOWN: usize = 4096;
+
+/// Notes what an expression imports (MONAI's `"imports": ["$import os"]`): the names hold in all other expressions.
+fn import(text: &str, known: &mut Known) {
+    if let Some(code) = text.strip_prefix('$')
+        && text.len() <= MAX_IMPORT
+        && known.len() < MAX_KNOWN
+        && code.contains("import")
+    {
+        python::calls(code, known);
+    }
+}
+
 /// Whether an expression calls something dangerous.
-fn calls(text: &str, policy: &Policy) -> bool {
-    super::python::calls(text).iter().any(|call| danger(policy, &call.name) == Danger::High)
+fn calls(text: &str, known: &mut Known, policy: &Policy) -> bool {
+    let code = text.strip_prefix('$').unwrap_or(text);
+    let dangerous = |call: &python::Call| danger(policy, &call.name) == Danger::High;
+    // With imports, what models' sources do as well is no more dangerous here.
+    python::calls(code, &mut Known::new()).iter().any(dangerous)
+        || python::calls(code, known).iter().any(|call| dangerous(call) && !python::is_usual(&call.name))
 }
 
 fn look_yaml(text: &str, policy: &Policy, findings: &mut Vec<Finding>) {
@@ -306,16 +337,20 @@ fn look_yaml(text: &str, policy: &Policy, findings: &mut Vec<Finding>) {
             let Some(kind) = { python }.next() else { continue };
             findings.push(python_tag(&kind, policy).at(start + place as u64));
         }
-        if let Some((key, value)) = trimmed.trim_start_matches("- ").split_once(':') {
-            let value = value.split(" #").next().unwrap_or_default().trim().trim_matches(['"', '\'']);
-            if key.trim().trim_matches(['"', '\'']) == "_target_" && !value.is_empty() {
-                findings.extend(hydra("_target_", value, policy).map(|finding| finding.at(start)));
-            }
-            if value.starts_with('$') && calls(value, policy) {
-                findings.push(Finding::new(&EXPRESSION, format!("a value is {:?}", shorten(value))).at(start));
-            }
-        }
     }
+    let mut known = Known::new();
+    scalars(text, &mut |scalar| import(&scalar.text, &mut known));
+    scalars(text, &mut |scalar| {
+        let found = match &*scalar.key {
+            "_target_" if !scalar.text.is_empty() => hydra("_target_", &scalar.text, policy),
+            "class_path" => class_path("class_path", &scalar.text, policy),
+            _ if scalar.text.starts_with('$') && calls(&scalar.text, &mut known, policy) => {
+                Some(Finding::new(&EXPRESSION, format!("a value is {:?}", shorten(&scalar.text))))
+            }
+            _ => None,
+        };
+        findings.extend(found.map(|finding| finding.at(scalar.at)));
+    });
 }
 
 /// A line without the comment at its end. Where quotes stand before the `#` it may be text, and is kept.

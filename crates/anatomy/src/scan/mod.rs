@@ -26,6 +26,7 @@ pub(crate) mod tensorflow;
 pub(crate) mod torchscript;
 mod verdict;
 pub(crate) mod walk;
+mod yaml;
 
 use serde::Serialize;
 

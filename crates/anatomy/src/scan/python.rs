@@ -221,15 +221,17 @@ fn encoding(text: &str) -> Option<&str> {
 }
 
 fn dangerous(text: &str, scanner: &Scanner) -> Vec<Call> {
-    let usual = |name: &str| {
-        if let Some(own) = name.strip_prefix("os.") {
-            return !PROGRAMS.iter().any(|program| own.starts_with(program));
-        }
-        USUAL.iter().any(|usual| name.strip_prefix(usual).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
-    };
-    let mut found = calls(text);
-    found.retain(|call| !usual(&call.name) && danger(scanner.options.policy, &call.name) == Danger::High);
+    let mut found = calls(text, &mut HashMap::new());
+    found.retain(|call| !is_usual(&call.name) && danger(scanner.options.policy, &call.name) == Danger::High);
     found
+}
+
+/// Whether sources of models call that without harm.
+pub(super) fn is_usual(name: &str) -> bool {
+    if let Some(own) = name.strip_prefix("os.") {
+        return !PROGRAMS.iter().any(|program| own.starts_with(program));
+    }
+    USUAL.iter().any(|usual| name.strip_prefix(usual).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
 }
 
 /// A call in a source text.
@@ -241,19 +243,21 @@ pub(super) struct Call {
     pub at: u64,
 }
 
-/// All calls of names that imports or Python itself make known.
-pub(super) fn calls(text: &str) -> Vec<Call> {
+/// Names that imports bind, with what each stands for.
+pub(super) type Known = HashMap<String, String>;
+
+/// All calls of names that imports or Python itself make known; adds to `known` what the text's imports bind.
+pub(super) fn calls(text: &str, known: &mut Known) -> Vec<Call> {
     let tokens = tokens(text);
-    let mut known: HashMap<String, String> = HashMap::new();
     let mut calls = Vec::new();
     let mut at = 0;
     while let Some(token) = tokens.get(at) {
         at += 1;
         match token.text {
-            "import" => at = import(&tokens, at, &mut known),
+            "import" => at = import(&tokens, at, known),
             "from" => {
                 let start = token.at;
-                at = import_from(&tokens, at, &mut known, &mut |name| calls.push(Call { name, at: start }));
+                at = import_from(&tokens, at, known, &mut |name| calls.push(Call { name, at: start }));
             }
             // A method's or function's own definition is no call.
             "def" | "class" => at += 1,
@@ -280,7 +284,7 @@ pub(super) fn calls(text: &str) -> Vec<Call> {
                 let assigned = !call && tokens.get(at).is_some_and(|next| matches!(next.text, ")" | "," | "\n" | "]"));
                 // Another name for the same function: `run = os.system`.
                 if assigned && (bound || !dotted) && !attribute {
-                    rebind(&tokens, start, &name, bound, &mut known);
+                    rebind(&tokens, start, &name, bound, known);
                 }
                 // A function that an import made known counts where it is named, since it may be called elsewhere; one
                 // of Python's own only where it is called or handed on.
@@ -478,7 +482,7 @@ mod tests {
     use super::*;
 
     fn names(text: &str) -> Vec<String> {
-        calls(text).into_iter().map(|call| call.name).collect()
+        calls(text, &mut HashMap::new()).into_iter().map(|call| call.name).collect()
     }
 
     #[test]

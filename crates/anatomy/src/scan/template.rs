@@ -2,8 +2,10 @@
 //!
 //! The tree of the template is looked at ([`crate::template`]); nothing is rendered with what the file brings along.
 
+use super::config::is_yaml;
 use super::json::parse;
 use super::walk::{Opened, Piece, Scanner};
+use super::yaml::scalars;
 use crate::container::text::decode;
 use crate::error::Result;
 use crate::finding::{Finding, Rule, Severity};
@@ -111,6 +113,23 @@ fn templates(piece: &Piece, opened: &Opened) -> Result<Vec<(String, String, Opti
         "text" | "html" | "python" | "unknown" if is_template(piece.name()) => {
             let bytes = piece.source.read_up_to(0, MAX)?;
             found.push((piece.name().to_string(), String::from_utf8_lossy(&bytes).into_owned(), Some(0)));
+        }
+        // Programs read templates from any text of that ending (`prompt.template`), if they are ones.
+        "text" | "html" | "unknown" if piece.name().ends_with(".template") => {
+            let bytes = piece.source.read_up_to(0, MAX)?;
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            if text.contains("{{") || text.contains("{%") {
+                found.push((piece.name().to_string(), text, Some(0)));
+            }
+        }
+        "text" if is_yaml(piece.name()) => {
+            let bytes = piece.source.read_up_to(0, MAX)?;
+            let Some(text) = decode(&bytes) else { return Ok(found) };
+            scalars(&text.text, &mut |scalar| {
+                if scalar.key == "chat_template" && found.len() < MAX_TEMPLATES {
+                    found.push((scalar.key.into_owned(), scalar.text.into_owned(), Some(scalar.at)));
+                }
+            });
         }
         _ => {}
     }
