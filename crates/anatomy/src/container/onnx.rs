@@ -538,16 +538,24 @@ impl Model {
     fn node(&mut self, reader: &mut Reader, span: Span, depth: usize) {
         self.nodes += 1;
         let (mut output, mut operator, mut domain) = (String::new(), String::new(), String::new());
+        let mut context = None;
         let mut fields = Fields::within(span);
         while let Some(field) = self.next(&mut fields, reader) {
             let Value::Bytes(span) = field.value else { continue };
             match field.number {
                 2 if output.is_empty() => output = self.text(reader, span),
                 4 => operator = self.text(reader, span),
-                5 => self.attribute(reader, span, &output, depth),
+                5 => {
+                    let path = self.attribute(reader, span, &output, depth);
+                    context = context.or(path.filter(|path| !stays_inside(path)));
+                }
                 7 => domain = self.text(reader, span),
                 _ => {}
             }
+        }
+        if let Some(path) = context.filter(|_| operator == "EPContext") {
+            let message = format!("a compiled part of the graph is said to lie in {path:?}");
+            self.findings.push(Finding::new(&EXTERNAL_PATH, message).at(span.start));
         }
         if matches!(operator.as_str(), "PyOp" | "PythonOp" | "PythonOpGrad") {
             let message = format!("the operator {operator:?} of the domain {domain:?}");
@@ -563,11 +571,16 @@ impl Model {
         }
     }
 
-    fn attribute(&mut self, reader: &mut Reader, span: Span, owner: &str, depth: usize) {
+    /// Looks at what lies within an attribute. Returns where a compiled part of the graph lies
+    /// (<https://onnxruntime.ai/docs/execution-providers/EP-Context-Design.html>): a path, if it is not the part itself.
+    fn attribute(&mut self, reader: &mut Reader, span: Span, owner: &str, depth: usize) -> Option<String> {
+        let (mut context, mut path) = (false, None);
         let mut fields = Fields::within(span);
         while let Some(field) = self.next(&mut fields, reader) {
             let Value::Bytes(span) = field.value else { continue };
             match field.number {
+                1 if span.len == 16 => context = self.text(reader, span) == "ep_cache_context",
+                4 if span.len <= MAX_NAME => path = Some(span),
                 5 | 10 => self.constant(reader, span, owner, field.start),
                 22 | 23 => self.sparse(reader, span, field.start, owner.to_string(), &mut HashSet::new()),
                 6 | 11 => {
@@ -578,6 +591,8 @@ impl Model {
                 _ => {}
             }
         }
+        let path = path.filter(|_| context).and_then(|span| text(reader, span, MAX_NAME));
+        path.filter(|path| !path.chars().any(|sign| sign.is_control() && sign != '\0'))
     }
 
     /// A tensor within a node: a weight where it is large, else a part of the program.
@@ -881,7 +896,9 @@ fn stays_inside(path: &str) -> bool {
     let scheme = path
         .split_once(':')
         .is_some_and(|(scheme, _)| scheme.chars().all(|sign| sign.is_ascii_alphanumeric() || "+-.".contains(sign)));
-    !path.starts_with(['/', '\\', '~']) && !scheme && !path.split(['/', '\\']).any(|part| part == "..")
+    // Programs in C take a path to end where a zero stands.
+    let zero = path.contains('\0');
+    !path.starts_with(['/', '\\', '~']) && !scheme && !zero && !path.split(['/', '\\']).any(|part| part == "..")
 }
 
 /// Whether a domain of operators is ONNX's, a runtime's, or an exporter's for functions that it writes out.
