@@ -10,7 +10,7 @@ use crate::container::text::decode;
 use crate::error::Result;
 use crate::finding::{Finding, Rule, Severity};
 use crate::metadata::Value;
-use crate::template::{LintKind, Template, hidden};
+use crate::template::{INSIDES, LintKind, Template, hidden};
 
 static ESCAPE: Rule = Rule {
     name: "template-reaches-internals",
@@ -168,17 +168,3 @@ fn check(scanner: &mut Scanner, piece: &Piece, name: &str, text: &str, at: Optio
         report(rule, format!("{name}, line {}: {}", lint.line, lint.detail));
     }
 }
-
-/// Names that lead out of a sandbox.
-const INSIDES: [&str; 10] = [
-    "__class__",
-    "__globals__",
-    "__init__",
-    "__subclasses__",
-    "__builtins__",
-    "__import__",
-    "__mro__",
-    "__base__",
-    "__bases__",
-    "__getattribute__",
-];

@@ -17,8 +17,8 @@ use super::jinja::fault::Budget;
 use super::jinja::value::Value;
 use super::{Conversation, Place, Template, TemplateErrorKind};
 
-pub use words::hidden;
-use words::{hush, is_content, is_internal, is_sentence, is_wordy};
+pub use words::{INSIDES, hidden};
+use words::{hush, is_content, is_internal, is_sentence, is_wordy, spells_internal};
 
 /// What kind of thing was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -131,6 +131,8 @@ struct Around {
     in_loop: bool,
     /// The macro whose body it is, and whether a condition or loop stands in between.
     own_macro: Option<(Arc<str>, bool)>,
+    /// What is written there becomes a value: of `{% set %}`, a macro, or what a macro's caller holds.
+    captured: bool,
 }
 
 struct Linter<'a> {
@@ -145,6 +147,10 @@ struct Linter<'a> {
     gated: HashSet<Arc<str>>,
     /// Names that the template defines.
     defined: HashSet<Arc<str>>,
+    /// Attributes of Python's objects that were reported.
+    spelled: HashSet<&'static str>,
+    /// Whether what stands around was put together as a constant already.
+    folded: bool,
 }
 
 /// The names that a template gives values itself.
@@ -162,6 +168,8 @@ impl<'a> Linter<'a> {
             tainted: HashSet::new(),
             gated: HashSet::new(),
             defined: HashSet::new(),
+            spelled: HashSet::new(),
+            folded: false,
         };
         linter.define(&template.body);
         linter
@@ -212,6 +220,9 @@ impl<'a> Linter<'a> {
         let spot = statement.spot;
         if let StatementKind::Text(text) = &statement.kind {
             self.text(text, spot, around);
+            if around.captured {
+                self.spell(text, spot);
+            }
         }
         for expr in statement.expressions() {
             self.expression(expr, around);
@@ -240,7 +251,10 @@ impl<'a> Linter<'a> {
             StatementKind::Set { target, value } => self.set(target, value, spot, around),
             StatementKind::Macro(of) => {
                 let own_macro = of.name.clone().map(|name| (name, false));
-                self.block(&of.body, &Around { own_macro, ..around.clone() });
+                self.block(&of.body, &Around { own_macro, captured: true, ..around.clone() });
+            }
+            StatementKind::Call { body: of, .. } => {
+                self.block(&of.body, &Around { captured: true, ..around.clone() });
             }
             StatementKind::Load { tag, .. } => {
                 self.push(LintKind::CodeCall, spot, format!("'{tag}' loads another file"));
@@ -252,7 +266,7 @@ impl<'a> Linter<'a> {
                 if around.gate.is_some() {
                     self.gate_target(target);
                 }
-                self.block(body, around);
+                self.block(body, &Around { captured: true, ..around.clone() });
             }
             StatementKind::Filter { filters, body } => {
                 for call in filters {
@@ -325,9 +339,49 @@ impl<'a> Linter<'a> {
     }
 
     fn expression(&mut self, expr: &Expr, around: &Around) {
+        let outer = self.folded;
+        if !outer && let Some(text) = self.put_together(expr) {
+            self.spell(&text, expr.spot);
+            self.folded = true;
+        }
+        self.look_into(expr, around);
+        self.folded = outer;
+    }
+
+    /// The text that an expression puts together from constants; of lists, that of their parts one behind the other.
+    fn put_together(&mut self, expr: &Expr) -> Option<Arc<str>> {
+        match &expr.kind {
+            ExprKind::Const(_) | ExprKind::Name(_) | ExprKind::Dict(_) => None,
+            ExprKind::List(parts) | ExprKind::Tuple(parts) => {
+                let mut text = String::new();
+                for part in parts.iter().take(256) {
+                    let ExprKind::Const(Value::Str(part)) = &part.kind else { return None };
+                    text.push_str(part);
+                }
+                Some(text.into())
+            }
+            _ => match self.constant(expr) {
+                Some(Value::Str(text) | Value::Markup(text)) => Some(text),
+                _ => None,
+            },
+        }
+    }
+
+    /// Looks at a text that may be used as the name of an attribute: through which variable it gets there does not
+    /// matter, since no conversation needs such a name.
+    fn spell(&mut self, text: &str, spot: u32) {
+        if let Some(name) = spells_internal(text)
+            && self.spelled.insert(name)
+        {
+            self.push(LintKind::InternalAttribute, spot, format!("spells '{name}'"));
+        }
+    }
+
+    fn look_into(&mut self, expr: &Expr, around: &Around) {
         match &expr.kind {
             ExprKind::Const(value) => {
                 if let Some(text) = value.as_str() {
+                    self.spell(text, expr.spot);
                     self.text(&Arc::from(text), expr.spot, around);
                 }
             }
@@ -342,6 +396,9 @@ impl<'a> Linter<'a> {
             ExprKind::Call(of, _) if matches!(&of.kind, ExprKind::Name(name) if &**name == "raise_exception") => return,
             ExprKind::Call(of, arguments) => {
                 self.call(of, expr.spot, around);
+                for (name, _) in &arguments.keywords {
+                    self.spell(name, expr.spot);
+                }
                 if let ExprKind::Attribute(pattern, method) = &of.kind
                     && matches!(&**method, "format" | "format_map")
                 {
@@ -392,6 +449,7 @@ impl<'a> Linter<'a> {
     /// Looks at an attribute or item by its name.
     fn access(&mut self, of: &Expr, name: &str, spot: u32) {
         if is_internal(name) {
+            self.spelled.extend(spells_internal(name));
             return self.push(LintKind::InternalAttribute, spot, format!("reaches for '{name}'"));
         }
         if let ExprKind::Name(object) = &of.kind {
@@ -408,6 +466,7 @@ impl<'a> Linter<'a> {
                 let path = self.constant(argument);
                 for part in path.as_ref().and_then(Value::as_str).unwrap_or("").split(['.', ',']) {
                     if is_internal(part) {
+                        self.spelled.extend(spells_internal(part));
                         let detail = format!("reaches for '{part}' by the filter '{}'", call.name);
                         self.push(LintKind::InternalAttribute, call.spot, detail);
                     }

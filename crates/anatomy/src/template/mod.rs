@@ -17,6 +17,7 @@ pub use conversation::{Conversation, local_time};
 pub use error::{Place, TemplateError, TemplateErrorKind};
 pub use facts::{Facts, SystemPrompt};
 pub use find::{StatedTemplate, Templates, special_tokens};
+pub(crate) use lint::INSIDES;
 pub use lint::{Lint, LintKind, hidden};
 
 use jiff::civil::DateTime;

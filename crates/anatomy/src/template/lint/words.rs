@@ -77,6 +77,24 @@ pub(super) fn is_internal(name: &str) -> bool {
         || matches!(name, "mro" | "gi_frame" | "func_globals")
 }
 
+/// Attributes by which Python's objects lead out of a sandbox.
+#[rustfmt::skip]
+pub const INSIDES: [&str; 17] = [
+    "__class__", "__globals__", "__init__", "__subclasses__", "__builtins__", "__import__", "__mro__", "__base__",
+    "__bases__", "__getattribute__", "__getattr__", "__dict__", "__reduce__", "__reduce_ex__", "__code__", "__loader__",
+    "__self__",
+];
+
+/// The attribute that a text spells, alone or in a path of attributes: a sentence that speaks of one does not.
+pub(super) fn spells_internal(text: &str) -> Option<&'static str> {
+    let text = text.trim();
+    let path = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b',');
+    if text.len() > 1024 || !text.contains("__") || !text.bytes().all(path) {
+        return None;
+    }
+    text.split(['.', ',']).find_map(|part| INSIDES.into_iter().find(|name| *name == part))
+}
+
 pub(super) fn is_content(name: &str) -> bool {
     matches!(name, "content" | "text" | "value")
 }
