@@ -7,6 +7,7 @@
 use super::code::{Danger, danger, shorten};
 use super::json::{Json, parse, parse_some};
 use super::policy::Policy;
+use super::tensorflow;
 use super::walk::{Opened, Piece, Scanner};
 use crate::error::Result;
 use crate::finding::{Finding, Rule, Severity};
@@ -43,7 +44,7 @@ static FILE: Rule = Rule {
     name: "keras-reads-file",
     severity: Severity::Error,
     why: "A layer takes its content from a path or address in the configuration, so that loading the model reads a file \
-          of the machine or asks a server (CVE-2025-12058).",
+          of the machine or asks a server (CVE-2025-12058; tokenizers of KerasHub do the same).",
     help: "do not load the model; ask its author for one that brings its vocabulary along",
 };
 
@@ -101,6 +102,11 @@ const GADGETS: &[&str] = &[
     "save_img",
     "pad_model",
     "disable_safe_mode",
+    "set_global_attribute",
+    "py_func",
+    "eager_py_func",
+    "matching_files",
+    "load_file_system_library",
 ];
 
 /// Looks at a piece that may hold a Keras configuration.
@@ -191,6 +197,23 @@ fn check_object(class: &str, object: &Json, policy: &Policy, findings: &mut Vec<
         findings.push(Finding::new(&FILE, "a layer of class \"TFSMLayer\", which loads another model from a path"));
     }
     for config in object.all("config") {
+        // A function of TensorFlow by its exported name, called when the layer is.
+        if matches!(last, "TFOpLambda" | "SlicingOpLambda" | "ClassMethod" | "InstanceMethod" | "InstanceProperty") {
+            let functions = ["function", "symbol", "cls_symbol"].into_iter().flat_map(|key| config.all(key));
+            findings.extend(functions.filter_map(Json::text).filter_map(tensorflow_function));
+        }
+        // A tokenizer's content in the configuration is base64 of more than 2048 signs (keras_hub,
+        // sentence_piece_tokenizer.py); all else is a path.
+        if last.contains("Tokenizer") {
+            let content = |text: &str| {
+                text.len() > 2048 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/=\n".contains(&byte))
+            };
+            let stated = ["proto", "merges"].into_iter().flat_map(|key| config.all(key)).filter_map(Json::text);
+            for path in stated.filter(|text| !text.is_empty() && !content(text)) {
+                let message = format!("a tokenizer of class {:?} reads {:?}", shorten(last), shorten(path));
+                findings.push(Finding::new(&FILE, message));
+            }
+        }
         let vocabulary = config.all("vocabulary").chain(config.all("vocabulary_file")).filter_map(Json::text);
         for path in vocabulary.filter(|path| !path.is_empty()) {
             findings
@@ -221,4 +244,15 @@ fn check_object(class: &str, object: &Json, policy: &Policy, findings: &mut Vec<
             }
         }
     }
+}
+
+/// A function of TensorFlow that a layer calls by name: nothing where it only computes.
+fn tensorflow_function(name: &str) -> Option<Finding> {
+    let last = name.rsplit('.').next().unwrap_or(name);
+    let rule = match name.split_once("raw_ops.") {
+        Some((_, operator)) => tensorflow::rule(operator)?,
+        None if GADGETS.contains(&last) => &MODULE,
+        None => return None,
+    };
+    Some(Finding::new(rule, format!("a layer calls TensorFlow's {:?}", shorten(name))))
 }

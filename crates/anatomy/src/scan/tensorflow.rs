@@ -39,7 +39,9 @@ const DANGEROUS_OPS: &[&str] = &[
     "ReadFile", "WriteFile", "PyFunc", "PyFuncStateless", "EagerPyFunc", "LoadLibrary", "LoadDataset", "LoadDatasetV2",
     "SaveDataset", "SaveDatasetV2", "DatasetToTFRecord", "DatasetToTFRecordV2", "Rpc", "TryRpc", "RpcCall", "RpcClient",
     "RpcServer", "MatchingFiles", "DeleteFile", "CopyFile", "RenameFile", "ShellExecute", "Exec", "GcsConfigureBlockCache",
-    "GcsConfigureCredentials", "ImmutableConst", "FileSystemSetConfiguration",
+    "GcsConfigureCredentials", "ImmutableConst", "FileSystemSetConfiguration", "LoadAndRemapMatrix",
+    "GenerateVocabRemapping", "DistributedSave", "RegisterDatasetV2", "XlaCustomCall", "XlaCustomCallV2", "AvroDataset",
+    "ExternalDataset",
 ];
 #[rustfmt::skip]
 const FILE_OPS: &[&str] = &[
@@ -51,6 +53,8 @@ const FILE_OPS: &[&str] = &[
     "CreateSummaryDbWriter", "DebugIdentity", "DebugIdentityV2", "DebugIdentityV3", "RegisterDataset", "DataServiceDataset",
     "DataServiceDatasetV2", "DataServiceDatasetV3", "DataServiceDatasetV4", "BigtableClient", "CollectiveGather",
     "DecodeProtoV2", "EncodeProto", "TfliteSubgraphExecute", "RemoteFusedGraphExecute", "RemoteCall", "ConfigureDistributedTPU",
+    // Engines that are native code in the graph.
+    "TensorRTEngineOp", "TRTEngineOp",
 ];
 /// What is printed goes to standard error, unless an attribute names a file.
 const PRINT: &str = "PrintV2";
@@ -140,14 +144,24 @@ impl Walk<'_> {
             _ => {}
         });
         let plain = operator.rsplit('>').next().unwrap_or_default();
-        let rule = if DANGEROUS_OPS.contains(&plain) || plain == PRINT && file {
-            &DANGEROUS
-        } else if FILE_OPS.contains(&plain) {
-            &READS
-        } else {
-            return;
-        };
+        let rule = if plain == PRINT && file { Some(&DANGEROUS) } else { rule(&operator) };
+        let Some(rule) = rule else { return };
         let (_, count, _) = self.found.entry(plain.to_string()).or_insert((rule, 0, span.start));
         *count += 1;
+    }
+}
+
+/// What an operator is, by its name.
+pub(super) fn rule(operator: &str) -> Option<&'static Rule> {
+    let plain = operator.rsplit('>').next().unwrap_or_default();
+    // TensorFlow I/O: files, message queues, databases and the web, unless it only takes formats apart.
+    let input = operator.starts_with("IO>")
+        && !["Decode", "Encode", "Audio", "Image", "Color"].iter().any(|harmless| plain.starts_with(harmless));
+    if DANGEROUS_OPS.contains(&plain) || plain.contains("Kafka") || input {
+        Some(&DANGEROUS)
+    } else if FILE_OPS.contains(&plain) {
+        Some(&READS)
+    } else {
+        None
     }
 }
