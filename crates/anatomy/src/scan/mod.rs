@@ -21,6 +21,7 @@ mod policy;
 pub(crate) mod posing;
 pub(crate) mod python;
 pub(crate) mod secret;
+pub(crate) mod skops;
 pub(crate) mod template;
 pub(crate) mod tensorflow;
 pub(crate) mod torchscript;

@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::{
-    archive, config, expression, hidden, judge, keras, packed, pickle, posing, python, template, tensorflow,
-    torchscript, walk,
+    archive, config, expression, hidden, judge, keras, packed, pickle, posing, python, skops, template,
+    tensorflow, torchscript, walk,
 };
 use crate::container::onnx;
 use crate::finding::{Finding, Rule, Severity};
@@ -30,6 +30,7 @@ static MALICIOUS: &[&[&Rule]] = &[
     config::MALICIOUS,
     python::MALICIOUS,
     keras::MALICIOUS,
+    skops::MALICIOUS,
     template::MALICIOUS,
     tensorflow::MALICIOUS,
     torchscript::MALICIOUS,

@@ -6,7 +6,7 @@
 
 use super::{
     Options, Program, archive, config, expression, hidden, keras, name, packed, pickle, posing, python, secret,
-    template, tensorflow, torchscript,
+    skops, template, tensorflow, torchscript,
 };
 use crate::container::pickle as pickled;
 use crate::container::{Container, Format};
@@ -48,6 +48,7 @@ static LOOKS: &[Look] = &[
     config::look,
     python::look,
     keras::look,
+    skops::look,
     tensorflow::look,
     torchscript::look,
     expression::look,
