@@ -44,6 +44,7 @@ pub static ALL: &[&[&Rule]] = &[
     crate::scan::config::RULES,
     crate::scan::python::RULES,
     crate::scan::keras::RULES,
+    crate::scan::hdf5::RULES,
     crate::scan::skops::RULES,
     crate::scan::tensorflow::RULES,
     crate::scan::torchscript::RULES,

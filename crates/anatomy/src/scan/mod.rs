@@ -10,6 +10,7 @@ mod code;
 pub(crate) mod config;
 mod explain;
 pub(crate) mod expression;
+pub(crate) mod hdf5;
 pub(crate) mod hidden;
 mod json;
 pub(crate) mod judge;

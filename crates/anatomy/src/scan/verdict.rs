@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{
-    archive, config, expression, hidden, judge, keras, packed, pickle, posing, python, skops, template,
+    archive, config, expression, hdf5, hidden, judge, keras, packed, pickle, posing, python, skops, template,
     tensorflow, torchscript, walk,
 };
 use crate::container::onnx;
@@ -47,6 +47,7 @@ static SUSPICIOUS: &[&[&Rule]] = &[
     config::SUSPICIOUS,
     python::SUSPICIOUS,
     keras::SUSPICIOUS,
+    hdf5::SUSPICIOUS,
     template::SUSPICIOUS,
     tensorflow::SUSPICIOUS,
     torchscript::SUSPICIOUS,

@@ -5,7 +5,7 @@
 //! that bombs end soon; where one is reached, a finding says that not everything was seen.
 
 use super::{
-    Options, Program, archive, config, expression, hidden, keras, name, packed, pickle, posing, python, secret,
+    Options, Program, archive, config, expression, hdf5, hidden, keras, name, packed, pickle, posing, python, secret,
     skops, template, tensorflow, torchscript,
 };
 use crate::container::pickle as pickled;
@@ -48,6 +48,7 @@ static LOOKS: &[Look] = &[
     config::look,
     python::look,
     keras::look,
+    hdf5::look,
     skops::look,
     tensorflow::look,
     torchscript::look,
