@@ -296,6 +296,21 @@ fn activation(module: &str, name: &str) -> Vec<u8> {
     keras(json!({ "class_name": "Activation", "module": "keras.layers", "config": { "activation": function } }))
 }
 
+/// A file of one object whose header has one message, in a block that the header goes on in.
+fn hdf5(kind: u16, message: &[u8]) -> Vec<u8> {
+    let mut bytes = b"\x89HDF\r\n\x1a\n\0\0\0\0\0\x08\x08\0\x04\0\x10\0\0\0\0\0".to_vec();
+    let numbers = |numbers: &[u64]| numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<_>>();
+    bytes.extend(numbers(&[0, u64::MAX, 256, u64::MAX, 0, 96]));
+    bytes.resize(96, 0);
+    bytes.extend_from_slice(&[1, 0, 2, 0, 1, 0, 0, 0, 24, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 16, 0, 0, 0, 0, 0]);
+    bytes.extend(numbers(&[160, 8 + message.len() as u64]));
+    bytes.resize(160, 0);
+    bytes.extend([kind.to_le_bytes(), u16::try_from(message.len()).unwrap().to_le_bytes(), [0; 2], [0; 2]].concat());
+    bytes.extend_from_slice(message);
+    bytes.resize(256, 0);
+    bytes
+}
+
 // Keras and TensorFlow.
 cases! {
     keras_plain: "a.keras", keras(json!({ "class_name": "Dense", "module": "keras.layers", "config": { "units": 2, "activation": "relu" } })) => Clean, "";
@@ -312,6 +327,13 @@ cases! {
     keras_wrapped_torch: "a.keras", keras(json!({ "class_name": "TorchModuleWrapper", "module": "keras.layers", "config": { "module": "gAJOLg==" } })) => Malicious, "keras-module";
     /// CVE-2025-12058.
     keras_vocabulary_elsewhere: "a.keras", keras(json!({ "class_name": "StringLookup", "module": "keras.layers", "config": { "vocabulary": "/etc/hostname" } })) => Suspicious, "keras-reads-file";
+    keras_without_protection_by_its_insides: "a.keras", activation("keras.src.backend.common.global_state", "set_global_attribute") => Malicious, "keras-module";
+    keras_operator_that_writes: "a.keras", keras(json!({ "class_name": "TFOpLambda", "config": { "function": "io.write_file" } })) => Malicious, "keras-module";
+    keras_operator_that_reads: "a.keras", keras(json!({ "class_name": "SlicingOpLambda", "config": { "function": "raw_ops.ReadFile" } })) => Malicious, "tensorflow-dangerous-operator";
+    keras_operator_that_calls_python: "a.keras", keras(json!({ "class_name": "TFOpLambda", "config": { "function": "numpy_function" } })) => Malicious, "keras-module";
+    keras_operator_that_computes: "a.keras", keras(json!({ "class_name": "TFOpLambda", "config": { "function": "io.decode_raw" } })) => Clean, "";
+    keras_tokenizer_elsewhere: "a.keras", keras(json!({ "class_name": "SentencePieceTokenizer", "module": "keras_hub.tokenizers", "config": { "proto": "/etc/hostname" } })) => Suspicious, "keras-reads-file";
+    keras_tokenizer_of_its_own: "a.keras", keras(json!({ "class_name": "SentencePieceTokenizer", "module": "keras_hub.tokenizers", "config": { "proto": "A".repeat(4096) } })) => Clean, "";
     keras_module_of_somebody: "a.keras", keras(json!({ "class_name": "Layer", "module": "some_package.layers", "config": {} })) => Suspicious, "keras-custom-module";
     keras_registered_class: "a.keras", keras(json!({ "class_name": "Layer", "module": null, "registered_name": "Custom>Layer", "config": {} })) => Clean, "keras-custom-object";
     keras_class_twice: "a.keras", {
@@ -327,12 +349,23 @@ cases! {
         bytes.resize(2048, 0);
         bytes
     } => Malicious, "keras-lambda";
+    hdf5_link_within: "a.weights.h5", hdf5(6, &[1, 0, 1, b'x', 0, 0, 0, 0, 0, 0, 0, 0]) => Clean, "";
+    /// CVE-2026-1669.
+    hdf5_link_into_another_file: "a.weights.h5", hdf5(6, b"\x01\x08\x40\x01x\x05\0\0/x\0/a") => Suspicious, "hdf5-external-data";
+    hdf5_values_in_another_file: "a.weights.h5", hdf5(7, &[1, 0, 0, 0, 1, 0, 1, 0]) => Suspicious, "hdf5-external-data";
+    hdf5_put_together: "a.weights.h5", hdf5(8, &[4, 3, 0, 0, 0, 0, 0, 0]) => Suspicious, "hdf5-external-data";
     tensorflow_plain: "saved_model.pb", saved_model(&node("MatMul", &[])) => Clean, "";
     tensorflow_reads: "saved_model.pb", saved_model(&node("ReadFile", &[])) => Malicious, "tensorflow-dangerous-operator";
     tensorflow_in_a_function: "saved_model.pb", saved_model(&[node("MatMul", &[]), field(2, &field(1, &field(3, &node_def("PyFunc", &[]))))].concat()) => Malicious, "tensorflow-dangerous-operator";
     tensorflow_prints_to_a_file: "saved_model.pb", saved_model(&node("PrintV2", b"file:///tmp/inert")) => Malicious, "tensorflow-dangerous-operator";
     tensorflow_prints: "saved_model.pb", saved_model(&node("PrintV2", b"stderr")) => Clean, "";
     tensorflow_opens_files: "saved_model.pb", saved_model(&node("TFRecordDataset", &[])) => Suspicious, "tensorflow-file-operator";
+    tensorflow_reads_a_matrix: "saved_model.pb", saved_model(&node("LoadAndRemapMatrix", &[])) => Malicious, "tensorflow-dangerous-operator";
+    tensorflow_calls_native_code: "saved_model.pb", saved_model(&node("XlaCustomCallV2", &[])) => Malicious, "tensorflow-dangerous-operator";
+    tensorflow_reads_a_queue: "saved_model.pb", saved_model(&node("KafkaGroupReadable", &[])) => Malicious, "tensorflow-dangerous-operator";
+    tensorflow_io_reads: "saved_model.pb", saved_model(&node("IO>FileRead", &[])) => Malicious, "tensorflow-dangerous-operator";
+    tensorflow_io_decodes: "saved_model.pb", saved_model(&node("IO>DecodeWebP", &[])) => Clean, "";
+    tensorflow_engine: "saved_model.pb", saved_model(&node("TRTEngineOp", &[])) => Suspicious, "tensorflow-file-operator";
     tensorflow_checkpoints_are_usual: "saved_model.pb", saved_model(&[node("SaveV2", &[]), node("RestoreV2", &[]), node("MergeV2Checkpoints", &[])].concat()) => Clean, "";
 }
 
@@ -351,6 +384,15 @@ cases! {
     template_in_a_file: "chat_template.jinja", text("{{ ().__class__.__base__ }}") => Malicious, "template-reaches-internals";
     template_in_a_gguf: "a.gguf", gguf(&[("tokenizer.chat_template.tool_use", "{{ lipsum['__glo' + 'bals__'] }}")]) => Malicious, "template-reaches-internals";
     template_that_no_parser_takes: "chat_template.jinja", text("{% strange %}{{ ().__class__ }}") => Malicious, "template-reaches-internals";
+    /// CVE-2026-5760: the name goes through a variable.
+    template_through_a_loop: "chat_template.jinja", text("{% for a in ['__class__'] %}{{ ()[a] }}{% endfor %}") => Malicious, "template-reaches-internals";
+    template_through_a_namespace: "chat_template.jinja", text("{% set ns = namespace(a='x') %}{% set ns.a = '__class__' %}{{ ()[ns.a] }}") => Malicious, "template-reaches-internals";
+    template_through_the_arguments_of_a_macro: "chat_template.jinja", text("{% macro f(a) %}{{ ()[a] }}{% endmacro %}{{ f('__cla' ~ 'ss__') }}") => Malicious, "template-reaches-internals";
+    template_through_a_block: "chat_template.jinja", text("{% set a %}__class__{% endset %}{{ ()[a] }}") => Malicious, "template-reaches-internals";
+    template_through_a_caller: "chat_template.jinja", text("{% macro f() %}{{ ()[caller()] }}{% endmacro %}{% call f() %}__class__{% endcall %}") => Malicious, "template-reaches-internals";
+    template_through_parts_of_a_list: "chat_template.jinja", text("{% set ns = namespace(s='') %}{% for c in ['__cla', 'ss__'] %}{% set ns.s = ns.s ~ c %}{% endfor %}{{ ()[ns.s] }}") => Malicious, "template-reaches-internals";
+    template_that_speaks_of_it: "chat_template.jinja", text("{{ 'Never write __class__ or __init__ in your code.' }}__init__") => Clean, "";
+    template_by_its_ending: "chat.template", text("{{ cycler.__init__.__globals__.os }}") => Malicious, "template-reaches-internals";
     template_without_end: "tokenizer_config.json", template("{% for a in range(99999999) %}{% for b in range(99999999) %}x{% endfor %}{% endfor %}") => Suspicious, "template-endless";
     template_with_hidden_text: "tokenizer_config.json", template(&format!("{CHAT}\u{e0069}\u{e0067}\u{e006e}")) => Suspicious, "template-hidden-text";
 }
@@ -366,9 +408,33 @@ cases! {
     onnx_external_with_a_wrong_offset: "a.onnx", onnx("Identity", "", &[("location", "../x"), ("offset", "x")]) => Malicious, "onnx-external-path";
     /// CVE-2026-34445.
     onnx_external_key: "a.onnx", onnx("Identity", "", &[("location", "a.data"), ("__class__", "x")]) => Suspicious, "onnx-external-key-unknown";
+    onnx_external_with_a_zero: "a.onnx", onnx("Identity", "", &[("location", "a\0../x")]) => Malicious, "onnx-external-path";
+    onnx_compiled_part_climbs: "a.onnx", compiled("../../x.so") => Malicious, "onnx-external-path";
+    onnx_compiled_part_beside: "a.onnx", compiled("model_ctx.bin") => Clean, "";
     onnx_python: "a.onnx", onnx("PyOp", "ai.onnx.contrib", &[]) => Suspicious, "onnx-python-operator";
     onnx_of_a_runtime: "a.onnx", onnx("FusedMatMul", "com.microsoft", &[]) => Clean, "";
     onnx_of_somebody: "a.onnx", onnx("Run", "evil.ops", &[]) => Suspicious, "onnx-custom-operator";
+}
+
+/// A node with a compiled part of the graph, which lies there.
+fn compiled(path: &str) -> Vec<u8> {
+    let attribute = [field(1, b"ep_cache_context"), field(4, path.as_bytes())].concat();
+    let node = [field(2, b"y"), field(4, b"EPContext"), field(5, &attribute), field(7, b"com.microsoft")].concat();
+    [vec![8, 8], field(7, &[field(1, &node), field(2, b"g")].concat()), field(8, &[16, 17])].concat()
+}
+
+fn skops(schema: serde_json::Value) -> Vec<u8> {
+    Zip::new().add(Member::new("schema.json", schema.to_string().as_bytes())).build()
+}
+
+// skops.
+cases! {
+    skops_plain: "a.skops", skops(json!({ "__class__": "dict", "__module__": "builtins", "__loader__": "DictNode", "content": { "t": { "__class__": "dtype", "__module__": "numpy", "__loader__": "DTypeNode" } } })) => Clean, "";
+    /// CVE-2025-54412.
+    skops_operator: "a.skops", skops(json!({ "__class__": "call", "__module__": "builtins", "__loader__": "OperatorFuncNode" })) => Malicious, "skops-dangerous-node";
+    /// CVE-2025-54413.
+    skops_method: "a.skops", skops(json!({ "__class__": "MethodNode", "__module__": "builtins", "__loader__": "MethodNode", "content": { "func": "__init__", "obj": { "__class__": "Popen", "__module__": "subprocess" } } })) => Malicious, "skops-dangerous-node";
+    skops_function: "a.skops", skops(json!({ "__class__": "function", "__module__": "builtins", "__loader__": "FunctionNode", "content": { "module_path": "os", "function": "system" } })) => Malicious, "skops-dangerous-node";
 }
 
 fn tokenizer(expression: &str) -> Vec<u8> {
