@@ -328,6 +328,7 @@ cases! {
     /// CVE-2025-12058.
     keras_vocabulary_elsewhere: "a.keras", keras(json!({ "class_name": "StringLookup", "module": "keras.layers", "config": { "vocabulary": "/etc/hostname" } })) => Suspicious, "keras-reads-file";
     keras_without_protection_by_its_insides: "a.keras", activation("keras.src.backend.common.global_state", "set_global_attribute") => Malicious, "keras-module";
+    keras_without_protection_by_a_path: "a.keras", activation("keras.src.backend", "common.global_state.set_global_attribute") => Malicious, "keras-module";
     keras_operator_that_writes: "a.keras", keras(json!({ "class_name": "TFOpLambda", "config": { "function": "io.write_file" } })) => Malicious, "keras-module";
     keras_operator_that_reads: "a.keras", keras(json!({ "class_name": "SlicingOpLambda", "config": { "function": "raw_ops.ReadFile" } })) => Malicious, "tensorflow-dangerous-operator";
     keras_operator_that_calls_python: "a.keras", keras(json!({ "class_name": "TFOpLambda", "config": { "function": "numpy_function" } })) => Malicious, "keras-module";

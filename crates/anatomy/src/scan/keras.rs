@@ -231,7 +231,9 @@ fn check_object(class: &str, object: &Json, policy: &Policy, findings: &mut Vec<
         };
         let shown = format!("{module}.{name}");
         if OWN.contains(&package) {
-            if GADGETS.contains(&name) || name.contains("unsafe") {
+            // The name may lead through modules itself: `common.global_state.set_global_attribute`.
+            let own = name.rsplit('.').next().unwrap_or(name);
+            if GADGETS.contains(&own) || name.contains("unsafe") {
                 findings.push(Finding::new(&MODULE, format!("it names {:?}", shorten(&shown))));
             }
         } else if !module.is_empty() {
