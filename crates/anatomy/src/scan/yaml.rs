@@ -116,13 +116,15 @@ impl<'a> Reader<'a, '_> {
                 self.line = self.at;
                 return true;
             }
-            '-' | '.' if self.at == self.line && (rest.starts_with("---") || rest.starts_with("...")) => {
-                if rest.get(3..).is_none_or(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace)) {
-                    self.separator();
-                    (self.flow, self.indent) = (0, -1);
-                    self.at += 3;
-                    return true;
-                }
+            '-' | '.'
+                if self.at == self.line
+                    && (rest.starts_with("---") || rest.starts_with("..."))
+                    && rest.get(3..).is_none_or(|rest| rest.is_empty() || rest.starts_with(char::is_whitespace)) =>
+            {
+                self.separator();
+                (self.flow, self.indent) = (0, -1);
+                self.at += 3;
+                return true;
             }
             '#' => return self.skip_line(),
             '%' if self.at == self.line && self.flow == 0 => return self.skip_line(),
