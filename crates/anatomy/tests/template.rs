@@ -327,7 +327,7 @@ fn lints_leave_honest_templates_alone() {
         TURNS,
         INST,
         include_str!("data/templates/macros.jinja"),
-        "{% set x = '__class__' %}text about __init__ and eval('x') and os.popen{# {{ x.__class__ }} #}",
+        "text about __class__, __init__ and eval('x') and os.popen{# {{ x.__class__ }} #}",
         "{% if '</think>' in messages[-1].content %}{% set c = messages[-1].content.split('</think>')[-1] %}{{ c }}{% endif %}",
         "{% if '/no_think' in messages[0].content %}{{ '<think>\\n\\n</think>' }}{% endif %}",
         "{% if tools %}{{ 'You may call one or more functions to help the user.' }}{% endif %}",

@@ -428,7 +428,6 @@ mod tests {
             "k: |2\n  v",
             "k : \"\\\n   v\"",
             "%YAML 1.1\n---\n!!str k: v\r\n",
-            "k: |\n\n\n  v\n",
         ] {
             assert_eq!(pairs(text), [pair("k", "v")], "{text:?}");
         }
