@@ -254,7 +254,7 @@ fn unreachable(index: &Index) -> Option<Unreachable> {
         ("bpe", Some(merges)) => Some(without_merge(index, merges)),
         ("bpe", None) if tokenizer.kind == "sentencepiece" => without_halves(tokenizer),
         ("sentencepiece", _) => without_halves(tokenizer),
-        ("unigram", _) => split_better(tokenizer),
+        ("unigram", _) if tokenizer.entries.len() <= MAX_SPLIT => split_better(tokenizer),
         _ => None,
     }
 }
@@ -338,6 +338,9 @@ fn without_halves(tokenizer: &Tokenizer) -> Option<Unreachable> {
     missed.iter().for_each(|entry| entries.add(entry.id, &tokenizer.bytes(entry)));
     Some(Unreachable { criterion: "no two pieces make it up", entries })
 }
+
+/// Pieces of a vocabulary with scores whose best paths are looked for; of 250,000 it would take over a second.
+const MAX_SPLIT: usize = 1 << 17;
 
 /// Pieces whose text other pieces give a better score: the best path never holds them.
 fn split_better(tokenizer: &Tokenizer) -> Option<Unreachable> {
