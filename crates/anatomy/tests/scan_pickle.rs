@@ -481,3 +481,21 @@ fn chains_of_harmless_names_are_told() {
         assert_eq!(scan.verdict.as_str(), verdict, "{name}: {:?}", rules(&scan));
     }
 }
+
+/// Every function that a public advisory or a published attack names, in three ways of importing and calling it: each
+/// line of the file has its module, its name and where it is told of.
+#[test]
+fn what_advisories_name_is_malicious() {
+    for line in include_str!("data/pickle-gadgets.txt").lines() {
+        let [module, name, source] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+        let streams = [
+            pickle().global(module, name).call(|it| it.text("true")),
+            pickle().stack_global(module, name).call(|it| it.text("true")),
+            Pickle::default().raw(format!("(Vtrue\ni{module}\n{name}\n")),
+        ];
+        for stream in streams {
+            let scan = scanned("test.pkl", stream.stop());
+            assert_eq!(scan.verdict, Verdict::Malicious, "{module}.{name}, {source}: {:?}", rules(&scan));
+        }
+    }
+}
