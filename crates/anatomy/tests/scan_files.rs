@@ -350,6 +350,15 @@ cases! {
         bytes.resize(2048, 0);
         bytes
     } => Malicious, "keras-lambda";
+    hdf5_objects_over_each_other: "a.weights.h5", {
+        let mut bytes = hdf5(6, &[]);
+        bytes[64..72].copy_from_slice(&96u64.to_le_bytes());
+        bytes.truncate(96);
+        // Parts of an index that all claim the rest of the file, which leads to each of them.
+        bytes.extend(b"TREE\0\0\xff\xff".repeat(1000));
+        bytes.extend((0..4000u64).flat_map(|child| (96 + 8 * (child % 1000)).to_le_bytes()).cycle().take(1 << 20));
+        bytes
+    } => Suspicious, "scan-limit";
     hdf5_link_within: "a.weights.h5", hdf5(6, &[1, 0, 1, b'x', 0, 0, 0, 0, 0, 0, 0, 0]) => Clean, "";
     /// CVE-2026-1669.
     hdf5_link_into_another_file: "a.weights.h5", hdf5(6, b"\x01\x08\x40\x01x\x05\0\0/x\0/a") => Suspicious, "hdf5-external-data";

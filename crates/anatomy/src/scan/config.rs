@@ -339,12 +339,17 @@ fn look_yaml(text: &str, policy: &Policy, findings: &mut Vec<Finding>) {
         }
     }
     let mut known = Known::new();
-    scalars(text, &mut |scalar| import(&scalar.text, &mut known));
+    // An expression is read where it stands, not once more for each alias of it.
+    scalars(text, &mut |scalar| {
+        if !scalar.alias {
+            import(&scalar.text, &mut known);
+        }
+    });
     scalars(text, &mut |scalar| {
         let found = match &*scalar.key {
             "_target_" if !scalar.text.is_empty() => hydra("_target_", &scalar.text, policy),
             "class_path" => class_path("class_path", &scalar.text, policy),
-            _ if scalar.text.starts_with('$') && calls(&scalar.text, &mut known, policy) => {
+            _ if !scalar.alias && scalar.text.starts_with('$') && calls(&scalar.text, &mut known, policy) => {
                 Some(Finding::new(&EXPRESSION, format!("a value is {:?}", shorten(&scalar.text))))
             }
             _ => None,

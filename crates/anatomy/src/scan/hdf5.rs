@@ -38,10 +38,20 @@ pub(super) fn look(scanner: &mut Scanner, piece: &Piece, opened: &Opened) -> Res
     if opened.format.id != "hdf5" || piece.hidden {
         return Ok(());
     }
-    let mut walk = Walk { source: &piece.source, base: 0, todo: Vec::new(), seen: HashSet::new(), found: Vec::new() };
+    let mut walk = Walk {
+        source: &piece.source,
+        base: 0,
+        todo: Vec::new(),
+        seen: HashSet::new(),
+        found: Vec::new(),
+        left: piece.source.len().saturating_mul(4).saturating_add(MAX_BLOCK),
+    };
     walk.root()?;
-    while let Some(at) = walk.todo.pop() {
+    while let Some(at) = walk.todo.pop().filter(|_| walk.left > 0) {
         walk.object(at)?;
+    }
+    if walk.left == 0 {
+        scanner.limit(piece, "the objects of the file lie over each other; not all of them are looked at");
     }
     for (message, at) in walk.found {
         scanner.report(piece, Finding::new(&EXTERNAL, message).at(at));
@@ -56,6 +66,8 @@ struct Walk<'a> {
     todo: Vec<u64>,
     seen: HashSet<u64>,
     found: Vec<(&'static str, u64)>,
+    /// Bytes that may still be read: objects that lie over each other would be read again and again.
+    left: u64,
 }
 
 fn number(bytes: &[u8], at: usize, width: usize) -> Option<u64> {
@@ -64,8 +76,10 @@ fn number(bytes: &[u8], at: usize, width: usize) -> Option<u64> {
 }
 
 impl Walk<'_> {
-    fn read(&self, at: u64, most: u64) -> Result<Vec<u8>> {
-        self.source.read_up_to(self.base.saturating_add(at), most)
+    fn read(&mut self, at: u64, most: u64) -> Result<Vec<u8>> {
+        let bytes = self.source.read_up_to(self.base.saturating_add(at), most.min(self.left))?;
+        self.left = self.left.saturating_sub(bytes.len() as u64);
+        Ok(bytes)
     }
 
     fn follow(&mut self, at: Option<u64>) {

@@ -33,7 +33,7 @@ pub(super) fn look(scanner: &mut Scanner, piece: &Piece, opened: &Opened) -> Res
     if base != "schema.json" || !matches!(opened.format.id, "json" | "config-json") {
         return Ok(());
     }
-    let text = piece.source.read_up_to(0, MAX)?;
+    let text = scanner.read(piece, MAX)?;
     let Some(json) = parse(&String::from_utf8_lossy(&text)) else { return Ok(()) };
     let mut findings = Vec::new();
     let policy = scanner.options.policy;

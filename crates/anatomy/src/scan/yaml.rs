@@ -22,6 +22,8 @@ pub(super) struct Scalar<'a> {
     pub text: Cow<'a, str>,
     /// Where it begins.
     pub at: u64,
+    /// Whether it only repeats, for another key, what an anchor names.
+    pub alias: bool,
 }
 
 /// Calls `each` for all scalars that are no keys, in their order.
@@ -90,6 +92,10 @@ impl<'a> Reader<'a, '_> {
     }
 
     fn scalar(&mut self, text: Cow<'a, str>, start: usize) {
+        self.named(text, start, false);
+    }
+
+    fn named(&mut self, text: Cow<'a, str>, start: usize, alias: bool) {
         self.flush();
         if let Some(name) = self.anchor.take()
             && text.len() <= MAX_ANCHORED
@@ -98,7 +104,7 @@ impl<'a> Reader<'a, '_> {
             self.anchors.insert(name, text.clone());
         }
         let key = std::mem::take(&mut self.key);
-        self.last = Some((Scalar { key, text, at: start as u64 }, self.column(start)));
+        self.last = Some((Scalar { key, text, at: start as u64, alias }, self.column(start)));
     }
 
     /// Reads one token; false at the end.
@@ -206,7 +212,7 @@ impl<'a> Reader<'a, '_> {
                 // `*name:` is how some write a key.
                 let known = self.anchors.get(name).or_else(|| self.anchors.get(name.trim_end_matches(':')));
                 let text = known.cloned().unwrap_or_default();
-                self.scalar(text, start);
+                self.named(text, start, true);
                 if name.ends_with(':') {
                     self.at -= 1;
                 }
